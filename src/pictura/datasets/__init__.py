@@ -1,0 +1,1 @@
+"""Data sets that Pictura makes itself, one folder each; numpy and Pillow only."""
