@@ -1,0 +1,136 @@
+"""What comes out: pictures that know how they were made, and the events on the way to them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pictura import __version__
+from pictura.errors import FileError, PicturaError
+from pictura.request import Request
+
+__all__ = ["Event", "Failure", "Picture", "Pictures", "Preview", "Step"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """An RGB image and all it takes to make it again.
+
+    index: its place among the pictures of one call. model_digest: of the weights, or None where nobody knows
+    them (remote models). timings: seconds by name. ignored: parameters that the model could not use.
+    notes: what the user should know about it.
+    """
+
+    image: Image.Image
+    request: Request
+    model_digest: str | None = None
+    version: str = __version__
+    timings: Mapping[str, float] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    index: int = 0
+
+    @property
+    def seed(self) -> int | None:
+        return self.request.seed
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """uint8 (h, w, 3)."""
+        return _converted(np.array(self.image.convert("RGB"), np.uint8), dtype)
+
+    def __repr__(self) -> str:
+        width, height = self.image.size
+        prompt = self.request.prompt if len(self.request.prompt) <= 60 else self.request.prompt[:57] + "..."
+        return f"<Picture {width}x{height} {prompt!r} seed={self.request.seed}>"
+
+    def _repr_png_(self) -> bytes:
+        """Jupyter shows this."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Picture `index` has done `step` of `total` steps (None where nobody knows how many there will be)."""
+
+    index: int
+    step: int
+    total: int | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preview:
+    """What picture `index` looks like after `step` steps."""
+
+    index: int
+    step: int
+    total: int | None
+    image: Image.Image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Failure:
+    """Picture `index` could not be made; its neighbours are not affected."""
+
+    index: int
+    request: Request
+    error: PicturaError
+
+
+Event = Step | Preview | Picture | Failure
+
+
+class Pictures(Sequence[Picture]):
+    """Pictures in the order of the inputs."""
+
+    def __init__(self, pictures: Sequence[Picture] = ()) -> None:
+        self._pictures = list(pictures)
+
+    @overload
+    def __getitem__(self, at: int) -> Picture: ...
+    @overload
+    def __getitem__(self, at: slice) -> Pictures: ...
+    def __getitem__(self, at: int | slice) -> Picture | Pictures:
+        return Pictures(self._pictures[at]) if isinstance(at, slice) else self._pictures[at]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __repr__(self) -> str:
+        return f"<Pictures {self._pictures!r}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """uint8 (n, h, w, 3); ValueError where the sizes differ."""
+        if not self._pictures:
+            return _converted(np.zeros((0, 0, 0, 3), np.uint8), dtype)
+        return _converted(np.stack([np.asarray(picture) for picture in self._pictures]), dtype)
+
+    def grid(self, columns: int | None = None, gap: int = 2) -> Image.Image:
+        """All of them on one sheet, row by row, `gap` white pixels apart."""
+        if not self._pictures:
+            raise FileError("there are no pictures to lay out")
+        columns = columns or math.ceil(math.sqrt(len(self)))
+        width = max(picture.image.width for picture in self) + gap
+        height = max(picture.image.height for picture in self) + gap
+        rows = math.ceil(len(self) / columns)
+        sheet = Image.new("RGB", (min(columns, len(self)) * width - gap, rows * height - gap), "white")
+        for at, picture in enumerate(self):
+            sheet.paste(picture.image, (at % columns * width, at // columns * height))
+        return sheet
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.grid().save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def _converted(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    return array if dtype is None else array.astype(dtype)
