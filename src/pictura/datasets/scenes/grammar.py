@@ -2,7 +2,7 @@
 
 A scene has a plain background and one to four objects: a single object, two objects in a relation, or
 two to four of the same. `sample` draws one, `captions` tells it in every phrasing we know, `layout`
-says where the objects stand, `held_out` whether training may see it.
+says where the objects stand, `held_out` whether training may see it, `parse` reads a caption back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -29,6 +30,12 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 185, 210),
 }
 RELATIONS: dict[str, str] = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
+PHRASES: dict[str, tuple[str, ...]] = {  # ways to tell a relation, the basic one first
+    "left": ("left of", "to the left of", "on the left of"),
+    "right": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over", "on top of"),
+    "below": ("below", "under", "beneath"),
+}
 NUMBERS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
 
 
@@ -39,6 +46,10 @@ class Thing:
     codepoint: int
     singular: str
     plural: str
+
+
+class CaptionError(ValueError):
+    """The text is not a caption of a scene; the message says what was not understood."""
 
 
 @functools.cache
@@ -159,12 +170,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
                   f"a picture of {word} {plural}"]
     else:
         b = f"{article(names[1].singular)} {names[1].singular}"
-        told = {
-            "left": ("left of", "to the left of", "on the left of"),
-            "right": ("right of", "to the right of", "on the right of"),
-            "above": ("above", "over", "on top of"),
-            "below": ("below", "under", "beneath"),
-        }[scene.relation]
+        told = PHRASES[scene.relation]
         bodies = [f"{a} {relation} {b}" for relation in told] + [f"there is {a} {told[0]} {b}"]
     if not scene.told:
         return tuple(bodies)
@@ -175,3 +181,62 @@ def captions(scene: Scene) -> tuple[str, ...]:
         f"on a {colour} background, {bodies[0]}",
         f"{colour} background: {bodies[0]}",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caption asks for: a `Scene` without what it leaves open. `background` is None when untold."""
+
+    kind: str
+    objects: tuple[int, ...]
+    number: int = 1
+    relation: str = ""
+    background: str | None = None
+
+
+def parse(text: str) -> Wish:
+    """What `text` asks for; the inverse of `captions`, whatever the case and spacing.
+
+    Raises `CaptionError` naming the first part that is not in the grammar.
+    """
+    told = " ".join(text.lower().split()).rstrip(".")
+    if not told:
+        raise CaptionError("the caption is empty; write for example 'a cat left of a dog'")
+    body, background = _split_background(told)
+    for opening in ("there is ", "there are ", "a picture of "):
+        body = body.removeprefix(opening)
+    for relation, phrases in PHRASES.items():
+        for phrase in sorted(phrases, key=len, reverse=True):
+            left, found, right = body.partition(f" {phrase} ")
+            if found:
+                objects = (_one(left), _one(right))
+                return Wish(kind="relation", objects=objects, relation=relation, background=background)
+    number = next((n for n, word in NUMBERS.items() if body.split(" ")[0] in (word, str(n))), 1)
+    if number == 1:
+        return Wish(kind="single", objects=(_one(body),), background=background)
+    plural = body.partition(" ")[2]
+    known = {thing.plural: index for index, thing in enumerate(things())}
+    if plural not in known:
+        raise CaptionError(f"{plural!r} is not the plural of an object of the vocabulary")
+    return Wish(kind="count", objects=(known[plural],), number=number, background=background)
+
+
+def _split_background(told: str) -> tuple[str, str | None]:
+    colour = "(" + "|".join(COLOURS) + ")"
+    for form in (
+        rf"on an? {colour} background, (?P<body>.+)",
+        rf"{colour} background: (?P<body>.+)",
+        rf"(?P<body>.+) (?:on|with) an? {colour} background",
+        rf"(?P<body>.+) on {colour}",
+    ):
+        if match := re.fullmatch(form, told):
+            return match["body"], next(c for c in match.groups() if c in COLOURS)
+    return told, None
+
+
+def _one(phrase: str) -> int:
+    name = re.sub(r"^(an?|one|the) ", "", phrase)
+    for index, thing in enumerate(things()):
+        if thing.singular == name:
+            return index
+    raise CaptionError(f"{phrase!r} is not one object of the vocabulary")
