@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -13,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pictura import __version__
-from pictura.errors import FileError, PicturaError
+from pictura.errors import FileError, ParameterError, PicturaError
+from pictura.files import atomic
+from pictura.metadata import Metadata, load, read_metadata, save_arguments
 from pictura.request import Request
 
-__all__ = ["Event", "Failure", "Picture", "Pictures", "Preview", "Step"]
+__all__ = ["Event", "Failure", "Picture", "Pictures", "Preview", "Step", "file_name", "read_metadata"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +42,49 @@ class Picture:
     notes: tuple[str, ...] = ()
     index: int = 0
 
-    @property
-    def seed(self) -> int | None:
-        return self.request.seed
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Picture:
+        """A saved picture with the request that made it; FileError where the file does not say."""
+        image, found = load(path)
+        if found.request is None:
+            raise FileError(f"{str(path)!r} does not say how it was made; open it as a plain image instead")
+        return cls(
+            image=image,
+            request=found.request,
+            model_digest=found.model_digest,
+            version=found.version or "",
+            ignored=found.ignored,
+            notes=found.notes,
+        )
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write a .png, .jpg, .jpeg or .webp that holds the request; whole or not at all. Returns the path.
+
+        FileError where `path` exists (unless `overwrite`), has another ending or its folder is missing.
+        """
+        path = Path(path)
+        kind, arguments = save_arguments(path.suffix, self._metadata())
+        with atomic(path, overwrite=overwrite) as file:
+            self.image.convert("RGB").save(file, kind, **arguments)
+        return path
+
+    def to_bytes(self, suffix: str = ".png") -> bytes:
+        """The file that `save` would write."""
+        kind, arguments = save_arguments(suffix, self._metadata())
+        buffer = io.BytesIO()
+        self.image.convert("RGB").save(buffer, kind, **arguments)
+        return buffer.getvalue()
+
+    def _metadata(self) -> Metadata:
+        return Metadata(
+            source="pictura",
+            size=self.image.size,
+            request=self.request,
+            model_digest=self.model_digest,
+            version=self.version,
+            ignored=self.ignored,
+            notes=self.notes,
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """uint8 (h, w, 3)."""
@@ -52,9 +97,7 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         """Jupyter shows this."""
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG")
-        return buffer.getvalue()
+        return self.to_bytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +159,7 @@ class Pictures(Sequence[Picture]):
     def grid(self, columns: int | None = None, gap: int = 2) -> Image.Image:
         """All of them on one sheet, row by row, `gap` white pixels apart."""
         if not self._pictures:
-            raise FileError("there are no pictures to lay out")
+            raise ParameterError("there are no pictures to lay out; make one first", parameter="pictures")
         columns = columns or math.ceil(math.sqrt(len(self)))
         width = max(picture.image.width for picture in self) + gap
         height = max(picture.image.height for picture in self) + gap
@@ -126,10 +169,33 @@ class Pictures(Sequence[Picture]):
             sheet.paste(picture.image, (at % columns * width, at // columns * height))
         return sheet
 
+    def save(
+        self, folder: str | os.PathLike[str], suffix: str = ".png", overwrite: bool = False
+    ) -> list[Path]:
+        """Write each into `folder`, which is made if need be, as `file_name` says; the paths in order."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise FileError(f"folder {str(folder)!r} cannot be made: {error}") from error
+        paths: list[Path] = []
+        for picture in self:
+            name = file_name(picture, suffix)
+            again = sum(path.name == name or path.stem.startswith(f"{Path(name).stem}~") for path in paths)
+            paths.append(folder / (f"{Path(name).stem}~{again + 1}{suffix}" if again else name))
+        return [picture.save(path, overwrite) for picture, path in zip(self, paths, strict=True)]
+
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
         self.grid().save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def file_name(picture: Picture, suffix: str = ".png") -> str:
+    """A name for the picture's file: its prompt, as far as file systems like it, and its seed."""
+    words = re.sub(r"[^\w]+", "-", picture.request.prompt.lower()).strip("-_")
+    short = words.encode()[:80].decode(errors="ignore").rstrip("-_")
+    return f"{short or 'picture'}-{picture.request.seed}{suffix}"
 
 
 def _converted(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
