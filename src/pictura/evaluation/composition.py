@@ -5,7 +5,6 @@ A checker says what stands where (`checkers/`), `parse` what was asked; `verdict
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from pictura.datasets.scenes.grammar import OBJECT, Wish, parse
 
-from .checkers import Sight, Sighting
+from .checkers import Sight, Sighting, checker_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +32,11 @@ class Verdict:
 def judge(image: Any, prompt: str, *, checker: str = "template") -> Verdict:
     """Judge `image`, uint8 (h, w, 3) or anything that converts to it, against the scene caption `prompt`.
 
-    `checker` is a module of `checkers/`. Raises `CaptionError` when `prompt` is no scene caption.
+    `checker` is one of `checkers.names()`. Raises `CaptionError` when `prompt` is no scene caption and
+    `ParameterError` when the checker is unknown.
     """
     wish = parse(prompt)
-    look = importlib.import_module(f"{__package__}.checkers.{checker}").look
-    return verdict(wish, look(np.asarray(image, dtype=np.uint8)))
+    return verdict(wish, checker_named(checker)(np.asarray(image, dtype=np.uint8)))
 
 
 def verdict(wish: Wish, sight: Sight) -> Verdict:

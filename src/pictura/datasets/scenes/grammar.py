@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
+from pictura.errors import InputError
+
 CANVAS = 128
 OBJECT = 64  # side of an object, pixels
 PATCH = 16  # label maps are per patch of this side
@@ -48,7 +50,7 @@ class Thing:
     plural: str
 
 
-class CaptionError(ValueError):
+class CaptionError(InputError):
     """The text is not a caption of a scene; the message says what was not understood."""
 
 

@@ -6,9 +6,18 @@ was asked is compared with what was seen in `pictura.evaluation.composition`, on
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Sight", "Sighting"]
+import numpy as np
+from numpy.typing import NDArray
+
+from pictura.errors import ParameterError, did_you_mean, shown
+
+__all__ = ["Checker", "Sight", "Sighting", "checker_named", "names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +37,22 @@ class Sight:
 
     things: tuple[Sighting, ...]
     background: str | None
+
+
+Checker = Callable[[NDArray[np.uint8]], Sight]
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """The checkers there are, by module name, without importing them."""
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
+
+
+def checker_named(name: str) -> Checker:
+    """Its `look`. Raises `ParameterError` for an unknown name."""
+    if name not in names():
+        raise ParameterError(
+            f"checker {shown(name)} is unknown; {did_you_mean(str(name), names())}", parameter="checker"
+        )
+    look: Checker = importlib.import_module(f"{__name__}.{name}").look
+    return look

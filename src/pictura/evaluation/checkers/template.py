@@ -24,8 +24,10 @@ from . import Sight, Sighting
 SIZE = 64  # pictures are matched at this side
 WINDOW = OBJECT // 2  # an object at that size
 CENTRES = (32, 48, 64, 80, 96)  # aligned places on the canvas, each axis
+SHIFT = 2  # where the aligned place does not fit well, these many pixels around it are tried
+WELL = 0.93  # cosine of a good fit
 ALIKE = 0.80  # least cosine of window and sprite to call it that sprite
-FAINT = 60.0  # mean energy a pixel below which a window counts as background
+FAINT = 40.0  # mean energy a pixel below which a window counts as background
 COLOUR_REACH = 45.0  # a background farther than this from every colour is none of them
 
 Floats = NDArray[np.float32]
@@ -33,32 +35,60 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    colour: Floats  # (240, 1024 * 3)
-    cover: Floats  # (240, 1024)
+    """All sprites s with their pixels p in a row, and the sums that products with a background need."""
+
+    colour: Floats  # (240, 1024 * 3) r
+    cover: Floats  # (240, 1024) a
     colour2: Floats  # (240,) |r|^2
     crossed: Floats  # (240, 3) sum of r_c a
     cover2: Floats  # (240,) |a|^2
+    total: Floats  # (240, 3) sum of r_c
+    area: Floats  # (240,) sum of a
 
 
 @functools.cache
 def templates() -> Templates:
     small = sprites().reshape(-1, WINDOW, 2, WINDOW, 2, 4).astype(np.float32).mean((2, 4))
-    colour = np.ascontiguousarray(small[..., :3].reshape(len(small), -1))
-    cover = np.ascontiguousarray(small[..., 3].reshape(len(small), -1)) / np.float32(255)
-    crossed = np.einsum("spc,sp->sc", colour.reshape(len(small), -1, 3), cover)
-    return Templates(colour, cover, (colour**2).sum(1), crossed, (cover**2).sum(1))
+    small = _smooth(np.pad(small, ((0, 0), (1, 1), (1, 1), (0, 0))))[:, 1:-1, 1:-1]
+    r = small[..., :3].reshape(len(small), -1, 3)
+    a: Floats = small[..., 3].reshape(len(small), -1) / np.float32(255)
+    return Templates(
+        colour=np.ascontiguousarray(r.reshape(len(small), -1)),
+        cover=a,
+        colour2=(r**2).sum((1, 2)),
+        crossed=np.einsum("spc,sp->sc", r, a),
+        cover2=(a**2).sum(1),
+        total=r.sum(1),
+        area=a.sum(1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows n of a picture and their products with every sprite."""
+
+    pixels: Floats  # (n, 1024, 3) w
+    colour: Floats  # (n, 240) w.r
+    cover: Floats  # (n, 240, 3) w_c.a
+
+    def against(self, b: Floats, noise: float) -> tuple[Floats, Floats]:
+        """(n, 240) gain and cosine over background `b`, the noise's share taken from the energy."""
+        known = templates()
+        signal = known.colour2 - 2 * known.crossed @ b + (b @ b) * known.cover2  # |t|^2
+        product = self.colour - known.total @ b - self.cover @ b + (b @ b) * known.area  # d.t
+        energy = ((self.pixels - b) ** 2).sum((1, 2))  # |d|^2
+        energy = np.maximum(energy - noise * self.pixels[0].size, energy / 2)
+        return 2 * product - signal, product / np.sqrt(np.maximum(energy[:, None] * signal, 1))
 
 
 def look(image: NDArray[np.uint8]) -> Sight:
     """What stands where in `image`, (h, w, 3) uint8 of any side; it is brought to 64 px first."""
-    picture = _shrink(image)
-    windows = _windows(picture)
-    known = templates()
-    with_colour = windows.reshape(len(windows), -1) @ known.colour.T  # (25, 240)
-    with_cover = np.einsum("wpc,sp->wsc", windows, known.cover, optimize=True)  # (25, 240, 3)
+    raw = _shrink(image)
+    picture, noise = _smooth(raw), _noise(raw) * (3 / 8) ** 2  # the share of white noise that smoothing leaves
+    aligned = _windows(picture, [(y // 2, x // 2) for y in CENTRES for x in CENTRES])
     best: tuple[float, Floats, tuple[Sighting, ...]] | None = None
     for background in _backgrounds(picture):
-        found, explained = _explain(background, windows, with_colour, with_cover)
+        found, explained = _explain(picture, aligned, background, noise)
         left = float(((picture - background) ** 2).sum()) - explained
         if best is None or left < best[0]:
             best = left, background, found
@@ -74,11 +104,31 @@ def _shrink(image: NDArray[np.uint8]) -> Floats:
     return image.astype(np.float32)
 
 
-def _windows(picture: Floats) -> Floats:
-    """(25, 1024, 3): the window around every aligned place, in reading order."""
-    starts = [c // 2 - WINDOW // 2 for c in CENTRES]
-    cut = [picture[y : y + WINDOW, x : x + WINDOW] for y in starts for x in starts]
-    return np.stack(cut).reshape(len(cut), -1, 3)
+def _smooth(pictures: Floats) -> Floats:
+    """(..., h, w, c) with weights 1/4, 1/2, 1/4 both ways: half a pixel's shift and fine texture count less."""
+    flat = [(0, 0)] * (pictures.ndim - 3)
+    p = np.pad(pictures, [*flat, (1, 1), (1, 1), (0, 0)], mode="edge")
+    p = p[..., :-2, :, :] + 2 * p[..., 1:-1, :, :] + p[..., 2:, :, :]
+    smoothed: Floats = (p[..., :-2, :] + 2 * p[..., 1:-1, :] + p[..., 2:, :]) / 16
+    return smoothed
+
+
+def _windows(picture: Floats, centres: list[tuple[int, int]]) -> Windows:
+    known, half = templates(), WINDOW // 2
+    pixels = np.stack([picture[y - half : y + half, x - half : x + half] for y, x in centres])
+    pixels = pixels.reshape(len(centres), -1, 3)
+    planes = pixels.transpose(0, 2, 1).reshape(-1, pixels.shape[1])
+    cover = (planes @ known.cover.T).reshape(len(centres), 3, -1).transpose(0, 2, 1)
+    return Windows(pixels, pixels.reshape(len(centres), -1) @ known.colour.T, cover)
+
+
+def _noise(picture: Floats) -> float:
+    """Variance of the noise: the median of what a plane through the neighbours leaves (median, because edges
+    of objects are not noise)."""
+    centre = picture[1:-1, 1:-1] * 4 - 2 * (picture[:-2, 1:-1] + picture[2:, 1:-1])
+    centre -= 2 * (picture[1:-1, :-2] + picture[1:-1, 2:])
+    centre += picture[:-2, :-2] + picture[:-2, 2:] + picture[2:, :-2] + picture[2:, 2:]
+    return (float(np.median(np.abs(centre))) / 0.6745 / 6) ** 2
 
 
 def _backgrounds(picture: Floats) -> list[Floats]:
@@ -86,44 +136,46 @@ def _backgrounds(picture: Floats) -> list[Floats]:
     picture, and the commonest colour whatever it is."""
     pixels = picture.reshape(-1, 3)
     coarse = (pixels // 16).astype(np.int64) @ np.array([256, 16, 1])
-    commonest = pixels[coarse == np.bincount(coarse).argmax()].mean(0)
-    tried = [commonest]
+    tried: list[Floats] = [pixels[coarse == np.bincount(coarse).argmax()].mean(0)]
     for nominal in COLOURS.values():
-        near = pixels[np.linalg.norm(pixels - np.float32(nominal), axis=1) < COLOUR_REACH]
+        near = pixels[((pixels - np.array(nominal, np.float32)) ** 2).sum(1) < COLOUR_REACH**2]
         if len(near) >= 0.01 * len(pixels):
-            tried.append(np.median(near, axis=0))
+            tried.append(near.mean(0))
     return tried
 
 
 def _explain(
-    background: Floats, windows: Floats, with_colour: Floats, with_cover: Floats
+    picture: Floats, aligned: Windows, background: Floats, noise: float
 ) -> tuple[tuple[Sighting, ...], float]:
     """Sprites laid one after the other, the one that explains most first, none over another.
 
     Returns what was found and the energy that explains.
     """
-    known = templates()
-    b = background.astype(np.float32)
-    energy = ((windows - b) ** 2).sum((1, 2))  # (25,) |d|^2
-    signal = known.colour2 - 2 * known.crossed @ b + (b @ b) * known.cover2  # (240,) |t|^2
-    totals = known.colour.reshape(len(known.colour), -1, 3).sum(1)  # (240, 3)
-    areas = known.cover.sum(1)
-    product = with_colour - totals @ b - with_cover @ b + (b @ b) * areas  # (25, 240) d.t
-    gain = 2 * product - signal
-    cosine = product / np.sqrt(np.maximum(energy[:, None] * signal, 1))
-    floor = FAINT * windows.shape[1]
-    free = np.ones(len(windows), bool)
+    gain, cosine = aligned.against(background, noise)
+    free = np.ones(len(gain), bool)
     found, explained = [], 0.0
     while free.any():
         place, thing = divmod(int(np.where(free[:, None], gain, -np.inf).argmax()), gain.shape[1])
-        if gain[place, thing] < floor:
+        if gain[place, thing] < FAINT * WINDOW**2:
             break
         y, x = (CENTRES[i] for i in divmod(place, len(CENTRES)))
-        alike = float(cosine[place, thing])
+        alike, energy = float(cosine[place, thing]), float(gain[place, thing])
+        if alike < WELL:
+            thing, alike, energy = _nearby(picture, y // 2, x // 2, background, noise)
         found.append(Sighting(thing if alike >= ALIKE else None, x, y, alike))
-        explained += float(gain[place, thing])
+        explained += energy
         free &= ~_overlaps(x, y)
     return tuple(found), explained
+
+
+def _nearby(picture: Floats, y: int, x: int, background: Floats, noise: float) -> tuple[int, float, float]:
+    """The sprite, cosine and gain of the best fit at most `SHIFT` pixels from (y, x)."""
+    framed = np.pad(picture, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
+    steps = range(2 * SHIFT + 1)
+    shifted = _windows(framed, [(y + dy, x + dx) for dy in steps for dx in steps])
+    gain, cosine = shifted.against(background, noise)
+    step, thing = divmod(int(gain.argmax()), gain.shape[1])
+    return thing, float(cosine[step, thing]), float(gain[step, thing])
 
 
 def _overlaps(x: int, y: int) -> NDArray[np.bool_]:
@@ -134,6 +186,6 @@ def _overlaps(x: int, y: int) -> NDArray[np.bool_]:
 
 
 def _name(background: Floats) -> str | None:
-    far = {name: float(np.linalg.norm(background - np.float32(c))) for name, c in COLOURS.items()}
+    far = {name: float(np.linalg.norm(background - np.array(c))) for name, c in COLOURS.items()}
     nearest = min(far, key=lambda name: far[name])
     return nearest if far[nearest] < COLOUR_REACH else None
