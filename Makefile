@@ -1,0 +1,63 @@
+# make demo | test | lint | bench | docs | clean        PYTHON=python3.12 make demo  uses another Python
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := -c constraints.txt
+
+# Where there is no NVIDIA GPU, torch's CPU build: a tenth of the download. Its own index is asked only when the
+# configured ones do not have it.
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+GPU := $(shell command -v nvidia-smi)
+
+DEMO := 'a cat left of a pizza on a blue background' 'three stars' 'a red car above a tree' 'a rocket on black'
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(VENV)/.local
+	rm -rf out/demo
+	$(BIN)/pictura generate $(DEMO) --seed 7 --out out/demo/
+	@echo "The pictures are in $(CURDIR)/out/demo:" && ls out/demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+bench: $(VENV)/.dev
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pictura needs Python 3.11 or newer; PYTHON=... names one")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+ifeq ($(GPU),)
+	$(PIP) install -q $(CONSTRAINTS) 'torch==$(TORCH_VERSION)+cpu' 2> $(VENV)/torch.log \
+	|| $(PIP) install $(CONSTRAINTS) 'torch==$(TORCH_VERSION)' --extra-index-url $(CPU_INDEX) \
+	|| { cat $(VENV)/torch.log; exit 1; }
+else
+	$(PIP) install $(CONSTRAINTS) 'torch==$(TORCH_VERSION)'
+endif
+	touch $@
+
+$(VENV)/.local: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install -q $(CONSTRAINTS) -e '.[local]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.local
+	$(PIP) install -q $(CONSTRAINTS) -e '.[dev]'
+	touch $@

@@ -1,0 +1,52 @@
+"""A fresh process: what is cheap to import stays cheap, and torch is loaded by whom it belongs to only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pictura
+
+SOURCE = Path(pictura.__file__).parents[1]
+VALUES = {"numpy", "PIL"}  # request and picture
+ALLOWED = {
+    "import pictura": set(),
+    "import pictura; dir(pictura); pictura.__version__": set(),
+    "import pictura; pictura.PicturaError": set(),
+    "import pictura; pictura.Request": set(),
+    "import pictura; pictura.Picture": VALUES,
+    "import pictura; pictura.samplers()": set(),
+    "import pictura; pictura.families": set(),
+}
+REPORT = """
+import json, sys, sysconfig
+before = set(sys.modules)
+{statement}
+found = {{name.split(".")[0] for name in set(sys.modules) - before}}
+print(json.dumps(sorted(found - sys.stdlib_module_names)))
+"""
+
+
+def loaded(statement: str) -> set[str]:
+    """Third-party packages that a fresh process has loaded after `statement`."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    run = subprocess.run(
+        [sys.executable, "-c", REPORT.format(statement=statement)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
+    return {name for name in json.loads(run.stdout.splitlines()[-1]) if not name.startswith("_")} - {
+        "pictura"
+    }
+
+
+@pytest.mark.parametrize("statement", ALLOWED)
+def test_only_what_is_needed_is_loaded(statement: str) -> None:
+    assert loaded(statement) <= ALLOWED[statement]
