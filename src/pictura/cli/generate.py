@@ -1,0 +1,265 @@
+"""`pictura generate`: prompts in, picture files out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pictura.cli.output import saver
+from pictura.cli.show import progress, protocol, say, show
+from pictura.errors import Cancelled, FileError, InputError, ParameterError, shown
+from pictura.request import Request
+
+if TYPE_CHECKING:
+    from pictura.picture import Event, Failure, Picture
+
+
+def number(text: str) -> Any:
+    """An int or a float where `text` is one; otherwise the text, for `Request` to refuse in its own words."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _models(incomplete: str) -> list[str]:
+    from pictura import presets
+
+    return [name for name in presets.names() if name.startswith(incomplete)]
+
+
+def _samplers(incomplete: str) -> list[str]:
+    from pictura import samplers
+
+    return [name for name in samplers.names() if name.startswith(incomplete)]
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A preset's name, hf://owner/name, or a folder.", autocompletion=_models
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(parser=number, metavar="INTEGER", help="Seed of the first picture; 7 gives 7, 8, ..."),
+]
+ShowOption = Annotated[
+    bool | None,
+    typer.Option("--show/--no-show", help="Draw pictures on the terminal; by default where there is one."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Allow --out to replace a file.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON for each picture on standard output.")
+]
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw, each in quotes.")
+    ] = None,
+    model: ModelOption = "scenes",
+    images: Annotated[
+        int, typer.Option("--num", "-n", parser=number, metavar="INTEGER", help="Pictures for each prompt.")
+    ] = 1,
+    seed: SeedOption = None,
+    steps: Annotated[
+        int | None, typer.Option(parser=number, metavar="INTEGER", help="Denoising steps.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(parser=number, metavar="FLOAT", help="How hard to follow the prompt.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=_samplers)
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    prompt_file: Annotated[
+        str | None,
+        typer.Option("--prompts", metavar="FILE|-", help="Read prompts, one a line; - is standard input."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="A .png, .jpg or .webp file, or a folder.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    show_pictures: ShowOption = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="An option of the model, such as schedule=karras.")
+    ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE:WEIGHT", help="Add a LoRA file at this weight.")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict/--no-strict", help="Refuse what the model cannot use, or ignore it and say so."
+        ),
+    ] = True,
+) -> int:
+    """Make pictures from prompts.
+
+    Each picture is written the moment it is ready, with all its parameters inside, and its path is printed.
+    """
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "num_steps": steps,
+        "guidance_scale": guidance,
+        "sampler": sampler,
+        "size": size,
+    }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    extra = _options(option or ()) | _loras(lora or ())
+    if not isinstance(images, int) or images < 1:
+        raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")
+    schedule = extra.get("schedule")
+    options = {name: value for name, value in extra.items() if name != "schedule"}
+
+    def checked(prompt: str) -> str:
+        """`prompt`, if a request can be made of it; asked before torch is loaded, so it is told at once."""
+        Request(prompt=prompt, negative_prompt=negative, schedule=schedule, options=options, **settings)
+        return prompt
+
+    inputs, count = _inputs(prompts or [], prompt_file, checked)
+    total = None if count is None else count * images
+    save = saver(out, overwrite=overwrite, several=total != 1)
+
+    from pictura.task import TextToImage
+
+    network = TextToImage.from_preset(model)
+    events = network.stream(
+        inputs, num_images=images, negative_prompts=negative, strict=strict, **settings, **extra
+    )
+    return keep(events, total, save, teller(show_pictures, as_json), as_json)
+
+
+def keep(
+    events: Iterable[Event],
+    total: int | None,
+    save: Callable[[Picture], Path],
+    tell: Callable[[Picture, Path], None],
+    as_json: bool = False,
+) -> int:
+    """Save and tell each picture as it comes; the exit status. Raises Cancelled on Ctrl-C."""
+    from pictura.picture import Failure, Picture, Step
+
+    kept, failed, steps = 0, 0, dict[int, int]()
+    with progress("generate", None, sys.stderr) as bar, closing(iter(events)) as stream:  # type: ignore[type-var]
+        try:
+            for event in stream:
+                if isinstance(event, Step):
+                    bar.total(total * event.total if total and event.total else None)
+                    bar.advance(event.step - steps.get(event.index, 0))
+                    steps[event.index] = event.step
+                elif isinstance(event, (Picture, Failure)):
+                    with bar.paused():
+                        if isinstance(event, Failure):
+                            failed += 1
+                            _tell_failure(event, as_json)
+                        else:
+                            path = save(event)
+                            kept += 1
+                            tell(event, path)
+        except KeyboardInterrupt:
+            pictures = "picture" if kept == 1 else "pictures"
+            raise Cancelled(f"interrupted; {kept} finished {pictures} kept") from None
+    return 1 if failed else 0
+
+
+def described(picture: Picture, path: Path) -> dict[str, Any]:
+    """All that is known of a picture, as JSON values."""
+    return {
+        "file": str(path),
+        "request": picture.request.to_dict(),
+        "model_digest": picture.model_digest,
+        "version": picture.version,
+        "size": list(picture.image.size),
+        "timings": dict(picture.timings),
+        "ignored": list(picture.ignored),
+        "notes": list(picture.notes),
+    }
+
+
+def teller(wanted: bool | None, as_json: bool) -> Callable[[Picture, Path], None]:
+    """What shows a picture and prints where it is: as JSON, or as a bare path."""
+    how = protocol(sys.stderr, wanted=wanted)
+
+    def tell(picture: Picture, path: Path) -> None:
+        show(picture.image, how)
+        for name in picture.ignored:
+            say(f"ignored: {name}")
+        for note in picture.notes:
+            say(f"note: {note}")
+        print(json.dumps(described(picture, path)) if as_json else path, flush=True)
+
+    return tell
+
+
+def _tell_failure(failure: Failure, as_json: bool) -> None:
+    say(f"failed: {failure.error}")
+    if as_json:
+        print(json.dumps({"request": failure.request.to_dict(), "error": str(failure.error)}), flush=True)
+
+
+def _inputs(
+    prompts: Sequence[str], file: str | None, checked: Callable[[str], str]
+) -> tuple[Iterable[str], int | None]:
+    """The prompts to draw and their number, None if they still come in. InputError if there are none."""
+    if file is None:
+        if not prompts:
+            raise InputError("there is no prompt; give one in quotes, or --prompts FILE")
+        return [checked(prompt) for prompt in prompts], len(prompts)
+    if prompts:
+        raise InputError("prompts come from the command line or from --prompts, not from both")
+    if file == "-":
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        return (checked(prompt) for prompt in _lines(sys.stdin)), None
+    try:
+        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+            found = [checked(prompt) for prompt in _lines(lines)]
+    except OSError as error:
+        raise FileError(f"{shown(file)} cannot be read: {error.strerror or error}") from error
+    if not found:
+        raise InputError(f"{shown(file)} holds no prompt; write one a line")
+    return found, len(found)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    """Every line that is not blank, without the white space around it."""
+    return (line.strip() for line in lines if line.strip())
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
+        if name in Request.__dataclass_fields__ and name != "schedule":
+            raise ParameterError(f"option {name!r} has a place of its own; see --help", parameter=name)
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def _loras(files: Sequence[str]) -> dict[str, Any]:
+    """`file:weight` pairs as the option "lora": [[file, weight], ...]; the weight is 1 if there is none."""
+    pairs = []
+    for text in files:
+        file, colon, weight = text.rpartition(":")
+        value = number(weight) if colon else 1.0
+        if isinstance(value, str):
+            raise ParameterError(f"lora is {shown(text)}; give FILE or FILE:WEIGHT", parameter="lora")
+        pairs.append([file if colon else text, value])
+    return {"lora": pairs} if pairs else {}

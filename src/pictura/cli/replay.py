@@ -1,0 +1,140 @@
+"""`pictura replay` and `pictura inspect`: what a picture file says, and whether it is so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pictura.cli.generate import JsonOption, OverwriteOption, ShowOption, keep, teller
+from pictura.cli.output import saver
+from pictura.cli.show import say
+from pictura.errors import FileError, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pictura.metadata import Metadata
+    from pictura.picture import Picture
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A PNG, JPEG or WebP picture.")]
+
+
+def replay(
+    file: FileArgument,
+    check: Annotated[
+        bool, typer.Option("--check", help="Store nothing; compare the pixels and exit with 1 if any differ.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Where to put the new picture, as in generate.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    show_pictures: ShowOption = None,
+) -> int:
+    """Make a picture again from what its file says."""
+    from pictura.metadata import load
+
+    image, metadata = load(file)
+    if metadata.source != "pictura" or metadata.request is None or metadata.request.model is None:
+        name = shown(str(file))
+        raise FileError(f"{name} does not say how Pictura made it; `pictura inspect` shows what it says")
+    save = None if check else saver(out, overwrite=overwrite, several=False)
+
+    from pictura.task import TextToImage
+
+    model = TextToImage.from_preset(metadata.request.model)
+    events = model.stream([metadata.request], strict=not metadata.ignored)
+    if save is not None:
+        return keep(events, 1, save, teller(show_pictures, as_json), as_json)
+    again: list[Picture] = []
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / file.name  # encoded the same way, so that a JPEG is compared with a JPEG
+        if keep(events, 1, lambda made: made.save(copy), lambda made, _: again.append(made), as_json):
+            return 1
+        other, _ = load(copy)
+    difference = compared(image, other)
+    result = {"file": str(file), "identical": difference is None, "difference": difference}
+    if as_json:
+        print(json.dumps(result), flush=True)
+    elif difference is None:
+        print(f"identical: {file}")
+    else:
+        print(f"different: {file}: {difference}")
+    if difference is not None:
+        _tell_changes(metadata, again[0])
+    return 0 if difference is None else 1
+
+
+def inspect(
+    file: FileArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> int:
+    """Print how a picture was made, by Pictura or by a tool that writes AUTOMATIC1111's parameters."""
+    from pictura.metadata import read_metadata
+
+    metadata = read_metadata(file)
+    facts = _facts(metadata)
+    if as_json:
+        print(json.dumps({"file": str(file)} | facts))
+    else:
+        for name, value in _flat(facts):
+            print(f"{name}: {value}")
+    if metadata.source == "none":
+        say(f"{file} says nothing about how it was made")
+        return 1
+    return 0
+
+
+def compared(first: Image, second: Image) -> str | None:
+    """How two pictures differ, in words; None if every pixel is the same."""
+    import numpy as np
+
+    if first.size != second.size:
+        return "it is {}x{} pixels, made again {}x{}".format(*first.size, *second.size)
+    a, b = (np.asarray(image.convert("RGB")).astype(int) for image in (first, second))
+    apart = np.abs(a - b).max(axis=-1)
+    if not apart.any():
+        return None
+    return f"{np.count_nonzero(apart)} of {apart.size} pixels differ, by at most {apart.max()} of 255"
+
+
+def _tell_changes(metadata: Metadata, picture: Picture) -> None:
+    """What is not as it was when the file was written: the weights, or Pictura itself."""
+    if metadata.model_digest != picture.model_digest:
+        say(f"the model has changed: {metadata.model_digest} then, {picture.model_digest} now")
+    if metadata.version != picture.version:
+        say(f"Pictura has changed: {metadata.version} then, {picture.version} now")
+
+
+def _facts(metadata: Metadata) -> dict[str, Any]:
+    return {
+        "source": metadata.source,
+        "request": None if metadata.request is None else metadata.request.to_dict(),
+        "model_digest": metadata.model_digest,
+        "version": metadata.version,
+        "ignored": list(metadata.ignored),
+        "notes": list(metadata.notes),
+        "settings": dict(metadata.settings),
+    }
+
+
+def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts that there are, one a line; a request's fields stand for themselves."""
+    lines: list[tuple[str, Any]] = []
+    for name, value in facts.items():
+        if name in ("request", "settings") and value:
+            own = facts["request"] if name == "settings" else {}
+            lines += [(key, inner) for key, inner in value.items() if name == "request" or key not in own]
+        elif name in ("ignored", "notes"):
+            lines += [(name.removesuffix("s"), inner) for inner in value]
+        elif value:
+            lines.append((name, value))
+    return [(name, _text(value)) for name, value in lines]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
