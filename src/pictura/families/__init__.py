@@ -94,12 +94,21 @@ class Family(Protocol):
         """What can be moved, cast, saved and summarised, by name."""
         ...
 
+    def begin_training(self, sample: Batch | None, **recipe: Any) -> Networks:
+        """What is trained, by name: `networks()` and whatever training alone needs.
+
+        `sample`, a prepared batch of some hundred examples, lets a new family measure its data; None when
+        weights are there already. `recipe` are the loss options of a recipe; may be called again with others.
+        """
+        ...
+
     def prepare(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Examples {"images": picture, "prompts": text, ...} as tensors; draws no random numbers."""
         ...
 
     def loss(self, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
-        """One scalar for each network to update, keyed as in `networks()`."""
+        """One scalar to minimise for each key, "network" or "network+network" as `begin_training` names them:
+        it moves the parameters of those networks alone."""
         ...
 
 

@@ -54,7 +54,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * value)  # type: ignore[no-any-return]
+        return self.down(F.silu(gate) * value)
 
 
 class Attention(nn.Module):
@@ -71,11 +71,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # (b, h, n, d/h)
+        q, k, v = (
+            self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        )  # (b, h, n, d/h)
         q, k = rms_norm(q, self.q_norm), rms_norm(k, self.k_norm)
         scores = q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5
         weights = torch.softmax(scores.float() + bias, -1).to(x.dtype)
-        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))  # type: ignore[no-any-return]
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
 
 
 class Block(nn.Module):
@@ -90,7 +92,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = x + self.attention(rms_norm(x, self.norm1), bias)
-        return x + self.mlp(rms_norm(x, self.norm2))  # type: ignore[no-any-return]
+        return x + self.mlp(rms_norm(x, self.norm2))
 
 
 class ModulatedBlock(nn.Module):
@@ -112,4 +114,4 @@ class ModulatedBlock(nn.Module):
             (modulation.float() + self.table).to(x.dtype)[:, :, None].unbind(1)
         )  # each (b, 1, d)
         x = x + gate1 * self.attention(rms_norm(x) * (1 + scale1) + shift1, bias)
-        return x + gate2 * self.mlp(rms_norm(x) * (1 + scale2) + shift2)  # type: ignore[no-any-return]
+        return x + gate2 * self.mlp(rms_norm(x) * (1 + scale2) + shift2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..datasets.scenes.stream import example
-from ..errors import TrainingError
+from pictura.datasets.scenes.stream import example
+from pictura.errors import TrainingError
 
 Source = Callable[[int], Mapping[str, Any]]
 

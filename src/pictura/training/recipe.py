@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import TrainingError
+from pictura.errors import TrainingError
 
 
 class Stage(BaseModel):
@@ -17,7 +17,7 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: int = Field(0, ge=0)
+    start: int = Field(default=0, ge=0)
     data: dict[str, Any] = {}
     loss: dict[str, Any] = {}
 
@@ -31,9 +31,9 @@ class Optimizer(BaseModel):
     lr: float | dict[str, float] = 1e-3  # one, or one for each key of the family's loss
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.0
-    warmup: int = Field(200, ge=0)
-    decay: float = Field(0.35, ge=0, le=1)
-    clip: float = Field(1.0, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    decay: float = Field(default=0.35, ge=0, le=1)
+    clip: float = Field(default=1.0, gt=0)
     scale: dict[str, float] = {}
 
 
@@ -44,15 +44,15 @@ class Recipe(BaseModel):
     data: str
     samples: int = Field(gt=0)
     batch: int = Field(gt=0)
-    processes: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
     seed: int = 0
-    ema: float = Field(0.998, ge=0, lt=1)
+    ema: float = Field(default=0.998, ge=0, lt=1)
     compile: bool = False
     device: str = "cpu"
-    log_every: int = Field(50, gt=0)
-    save_minutes: float = Field(3.0, gt=0)
-    grid_minutes: float = Field(10.0, gt=0)
+    log_every: int = Field(default=50, gt=0)
+    save_minutes: float = Field(default=3.0, gt=0)
+    grid_minutes: float = Field(default=10.0, gt=0)
     grid: tuple[str, ...] = ()
     architecture: dict[str, Any] = {}
     optimizer: Optimizer = Optimizer()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -23,8 +24,12 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
-from ..errors import TrainingError
+from pictura import families
+from pictura.errors import TrainingError
+from pictura.families import Family
+
 from .data import named
 from .recipe import Optimizer, Recipe
 
@@ -34,20 +39,20 @@ Networks = Mapping[str, nn.Module]
 def parameters(networks: Networks, key: str) -> dict[str, nn.Parameter]:
     """Parameters of the networks joined in `key`, by "network.name"."""
     return {
-        f"{net}.{name}": p for net in key.split("+") for name, p in networks[net].named_parameters() if p.requires_grad
+        f"{net}.{name}": p
+        for net in key.split("+")
+        for name, p in networks[net].named_parameters()
+        if p.requires_grad
     }
 
 
 def adamw(networks: Networks, key: str, o: Optimizer) -> torch.optim.Optimizer:
     lr = o.lr[key] if isinstance(o.lr, dict) else o.lr
-    groups = []
+    groups: dict[float, dict[str, Any]] = {}
     for name, p in parameters(networks, key).items():
-        factor = next((f for prefix, f in o.scale.items() if name.startswith(prefix)), 1.0)
-        groups.append({"params": [p], "lr": lr * factor, "base": lr * factor})
-    merged: dict[float, dict[str, Any]] = {}
-    for group in groups:
-        merged.setdefault(group["base"], {**group, "params": []})["params"] += group["params"]
-    return torch.optim.AdamW(list(merged.values()), betas=o.betas, weight_decay=o.weight_decay, foreach=True)
+        rate = lr * next((f for prefix, f in o.scale.items() if name.startswith(prefix)), 1.0)
+        groups.setdefault(rate, {"params": [], "lr": rate, "base": rate})["params"].append(p)
+    return torch.optim.AdamW(list(groups.values()), betas=o.betas, weight_decay=o.weight_decay, foreach=True)
 
 
 class Ema:
@@ -70,7 +75,9 @@ def state(networks: Networks) -> dict[str, Tensor]:
     return {f"{net}.{name}": v for net, module in networks.items() for name, v in module.state_dict().items()}
 
 
-def save(path: Path, networks: Networks, ema: Ema, optimizers: Mapping[str, torch.optim.Optimizer], step: int) -> None:
+def save(
+    path: Path, networks: Networks, ema: Ema, optimizers: Mapping[str, torch.optim.Optimizer], step: int
+) -> None:
     """One file, replaced whole: weights, average and optimizer state, with the step in its header."""
     tensors = {f"weights/{name}": value for name, value in state(networks).items()}
     tensors |= {f"average/{name}": value for name, value in ema.average.items()}
@@ -90,7 +97,9 @@ def load(path: Path, networks: Networks, ema: Ema, optimizers: Mapping[str, torc
         for prefix, target in (("weights", state(networks)), ("average", ema.average)):
             for name, value in target.items():
                 if f"{prefix}/{name}" not in names:
-                    raise TrainingError(f"{path} cannot be resumed: it has no {name}; use another output folder")
+                    raise TrainingError(
+                        f"{path} cannot be resumed: it has no {name}; use another output folder"
+                    )
                 value.copy_(file.get_tensor(f"{prefix}/{name}"))
         for key, optimizer in optimizers.items():
             content = optimizer.state_dict()
@@ -110,7 +119,7 @@ def average_gradients(parts: list[Tensor]) -> list[Tensor]:
     flat = torch.cat([p.flatten() for p in parts])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    return [f.view_as(p) for f, p in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
+    return [f.view_as(p) for f, p in zip(torch.split(flat, [p.numel() for p in parts]), parts, strict=True)]
 
 
 def generator(*numbers: int) -> torch.Generator:
@@ -121,10 +130,33 @@ def generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def build(recipe: Recipe) -> tuple[Any, dict[str, nn.Module]]:
-    """The family with random weights and what it trains, the same in every process."""
-    from .. import families
+def update(
+    family: Family,
+    networks: Networks,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    batch: Mapping[str, Tensor],
+    rng: torch.Generator,
+    clip: float = math.inf,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """One training step: losses, gradients of each key's own parameters, optimizers. Returns losses and
+    gradient norms by key. All gradients are taken before any parameter moves."""
+    losses = family.loss(batch, rng)
+    norms = {}
+    for i, (key, loss) in enumerate(losses.items()):
+        own = list(parameters(networks, key).values())
+        grads = torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), allow_unused=True)
+        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(own, grads, strict=True)]
+        for p, g in zip(own, average_gradients(filled), strict=True):
+            p.grad = g
+        norms[key] = nn.utils.clip_grad_norm_(own, clip).item()
+    for key in losses:
+        optimizers[key].step()
+        optimizers[key].zero_grad()
+    return {key: loss.detach() for key, loss in losses.items()}, norms
 
+
+def build(recipe: Recipe) -> tuple[Family, dict[str, nn.Module]]:
+    """The family with random weights and what it trains, the same in every process."""
     torch.manual_seed(recipe.seed)
     family = families.load(recipe.family).from_config(recipe.architecture)
     data, loss = recipe.stage(recipe.samples)
@@ -160,21 +192,11 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
         batch = family.prepare([source(done + rank * rows + i) for i in range(rows)])
         batch = {name: value.to(recipe.device) for name, value in batch.items()}
         waited += time.monotonic() - tick
-        losses = family.loss(batch, generator(recipe.seed, step, rank))
         factor = recipe.rate(step, done)
-        norms = {}
-        for i, (key, loss) in enumerate(losses.items()):
-            own = list(parameters(networks, key).values())
-            grads = torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), allow_unused=True)
-            filled = [torch.zeros_like(p) if g is None else g for p, g in zip(own, grads, strict=True)]
-            for p, g in zip(own, average_gradients(filled), strict=True):
-                p.grad = g
-            norms[key] = nn.utils.clip_grad_norm_(own, recipe.optimizer.clip).item()
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * factor
-            optimizer.step()
-            optimizer.zero_grad()
+        for group in (g for optimizer in optimizers.values() for g in optimizer.param_groups):
+            group["lr"] = group["base"] * factor
+        rng = generator(recipe.seed, step, rank)
+        losses, norms = update(family, networks, optimizers, batch, rng, recipe.optimizer.clip)
         ema.update(step)
         last = done + recipe.batch >= recipe.samples
         if rank == 0 and ((step + 1) % recipe.log_every == 0 or last):
@@ -199,7 +221,9 @@ def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
     if world > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         backend = "nccl" if recipe.device == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=world)
+        dist.init_process_group(
+            backend, init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=world
+        )
     try:
         run(recipe, out, rank, world)
     finally:
@@ -219,6 +243,4 @@ def launch(recipe: Recipe, out: str | Path) -> None:
         worker(0, recipe, out, 1)
     else:
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
-        torch.multiprocessing.start_processes(  # type: ignore[no-untyped-call]
-            worker, args=(recipe, out, recipe.processes), nprocs=recipe.processes, start_method="spawn"
-        )
+        spawn(worker, args=(recipe, out, recipe.processes), nprocs=recipe.processes)  # type: ignore[no-untyped-call]

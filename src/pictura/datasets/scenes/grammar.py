@@ -168,8 +168,12 @@ def captions(scene: Scene) -> tuple[str, ...]:
         bodies = [a, f"one {names[0].singular}", f"there is {a}", f"a picture of {a}"]
     elif scene.kind == "count":
         word, plural = NUMBERS[scene.number], names[0].plural
-        bodies = [f"{word} {plural}", f"{scene.number} {plural}", f"there are {word} {plural}",
-                  f"a picture of {word} {plural}"]
+        bodies = [
+            f"{word} {plural}",
+            f"{scene.number} {plural}",
+            f"there are {word} {plural}",
+            f"a picture of {word} {plural}",
+        ]
     else:
         b = f"{article(names[1].singular)} {names[1].singular}"
         told = PHRASES[scene.relation]

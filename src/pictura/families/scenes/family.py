@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...datasets.scenes.grammar import Scene, things
-from ...datasets.scenes.render import NONE, WHOLE, labels
+from pictura import samplers
+from pictura.datasets.scenes.grammar import Scene
+from pictura.datasets.scenes.render import NONE, WHOLE, labels
+from pictura.engine import Ask, Program, translate
+from pictura.errors import ParameterError, PresetError
+from pictura.families import Option
+from pictura.guidance import cfg, limited, plain, rescaled, watched
+from pictura.levels import Flow, Level
+from pictura.request import Request
+from pictura.samplers import schedules
+
 from .model import Denoiser, Labels, TextEncoder
-from .words import LENGTH, ROWS, word_list
+from .words import LENGTH, READ_AS, ROWS, word_list
 
 ARCHITECTURE: dict[str, Any] = {
     "side": 128, "patch": 16, "coefficients": 512, "width": 256, "heads": 4, "hidden": 704,
@@ -24,10 +32,25 @@ PLACES = {"centre": 1, "left": 2, "right": 3, "above": 4, "below": 5, "two": 6, 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
+DEFAULTS: dict[str, Any] = {
+    "num_steps": 16, "guidance_scale": 2.0, "sampler": "euler", "schedule": "shift:4", "size": (128, 128),
+}  # fmt: skip
+OPTIONS = (
+    Option(name="eta", type=float, default=0.0, help="share of fresh noise a step, for sampler 'ddim'"),
+    Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
+    Option(name="guidance_low", type=float, default=0.0, help="no guidance at or below this noise / signal"),
+    Option(
+        name="guidance_high", type=float, default=float("inf"), help="no guidance above this noise / signal"
+    ),
+)
+
+
 class Scenes:
     """See the contract in `families`. Trained by `recipes/scenes.toml`."""
 
     name: ClassVar[str] = "scenes"
+    options: ClassVar[Mapping[str, Option]] = {option.name: option for option in OPTIONS}
+    parameters: ClassVar[frozenset[str]] = frozenset({*DEFAULTS, "negative_prompt", *options})
 
     def __init__(self, architecture: Mapping[str, Any]) -> None:
         self.architecture = a = {**ARCHITECTURE, **architecture}
@@ -47,7 +70,92 @@ class Scenes:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Scenes:
+        """`config` may leave out what is as in `ARCHITECTURE`; PresetError for a key that is not there."""
+        for key in config:
+            if key not in ARCHITECTURE:
+                raise PresetError(
+                    f"scenes has no architecture value {key!r}; it has {', '.join(ARCHITECTURE)}"
+                )
         return cls(config)
+
+    def config(self) -> dict[str, Any]:
+        return dict(self.architecture)
+
+    def defaults(self) -> dict[str, Any]:
+        return dict(DEFAULTS)
+
+    # Making a picture
+
+    def check(self, request: Request) -> None:
+        side = self.architecture["side"]
+        if request.size not in (None, (side, side)):
+            width, height = request.size
+            raise ParameterError(
+                f"size {width}x{height} is not possible: scenes draws {side}x{side} pictures",
+                parameter="size",
+            )
+        if request.schedule is not None:
+            schedules.named(request.schedule)
+        if request.sampler is not None:
+            samplers.check_options(request.sampler, self._sampler_options(request))
+
+    def notes(self, request: Request) -> tuple[str, ...]:
+        tokens = self.words.encode(request.prompt)
+        notes = [f"unknown word {word!r} was ignored" for word in dict.fromkeys(tokens.unknown)]
+        notes += [
+            f"{word!r} was ignored: the caption is longer than {LENGTH} words" for word in tokens.dropped
+        ]
+        for word in request.prompt.lower().split():
+            if word in READ_AS and len(set(tokens.nouns) - {-1}) > 1:
+                notes.append(f"{word!r} was read as '{READ_AS[word]} of'")
+        if tokens.ids == self.words.encode("").ids:
+            notes.append("the prompt says nothing this model knows: the picture is unconditional")
+        return tuple(notes)
+
+    def run(self, request: Request, note: Callable[[Level, Tensor], None]) -> Program:
+        """Flow matching from noise to picture, with classifier-free guidance."""
+        assert (
+            request.seed is not None and request.num_steps is not None and request.guidance_scale is not None
+        )
+        assert request.sampler is not None and request.schedule is not None  # the task completed the request
+        side, options = self.architecture["side"], request.options
+        rng = torch.Generator().manual_seed(request.seed)
+
+        def noise() -> Tensor:
+            return torch.randn(1, 3, side, side, generator=rng)
+
+        def ask(x: Tensor, level: Level, text: Tensor) -> Ask:
+            return Ask("denoiser", {"x": x, "t": torch.tensor([level.alpha]), "text": text})
+
+        text, null = yield self._ask_text(request.prompt), self._ask_text(request.negative_prompt or "")
+        scale, phi = request.guidance_scale, options.get("guidance_rescale", 0.0)
+        guided = rescaled(ask, text, null, scale, phi) if phi else cfg(ask, text, null, scale)
+        low, high = options.get("guidance_low", 0.0), options.get("guidance_high", float("inf"))
+        denoise = limited(guided, plain(ask, text), low, high)
+        levels = schedules.named(request.schedule)(Flow(), request.num_steps)
+        sampler = samplers.load(request.sampler)
+        solver = sampler(noise(), levels, noise, **self._sampler_options(request))
+        picture = yield from translate(solver, watched(denoise, note))
+        return picture.clamp(-1, 1)
+
+    def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
+        """ "text": ids (b, 8) -> (b, 8, d + 1), the last channel 1 where there is a word.
+        "denoiser": x (b, 3, h, w), t (b,) the picture's share, text -> clean picture (b, 3, h, w)."""
+        if net == "text":
+            ids = inputs["ids"]
+            return torch.cat([self.text(ids), (ids != 0).float()[..., None]], -1)
+        x, t, text = inputs["x"], inputs["t"], inputs["text"]
+        d = self.denoiser
+        z = (d.encode(x) - t[:, None, None] * d.mean) @ d.basis
+        clean, _ = d(z, t, text[..., :-1], text[..., -1] > 0)
+        return d.decode(clean)
+
+    def _ask_text(self, prompt: str) -> Ask:
+        ids = tuple(self.words.padded(self.words.encode(prompt)))
+        return Ask("text", {"ids": torch.tensor([ids])}, memo=ids)
+
+    def _sampler_options(self, request: Request) -> dict[str, float]:
+        return {"eta": request.options["eta"]} if "eta" in request.options else {}
 
     # Training
 
@@ -67,12 +175,28 @@ class Scenes:
             self.denoiser.variance.copy_((singular[:k] ** 2 / len(patches)).clamp_min(1e-5))
         return {**self.networks(), "labels": self.labels}
 
+    def adapt(self, prompts: Iterable[str]) -> tuple[str, ...]:
+        """Give each unknown word of `prompts` one of the spare rows of the embedding, for training to fill.
+        Returns the new words; ParameterError when there are more than rows left."""
+        new = dict.fromkeys(word for prompt in prompts for word in self.words.encode(prompt).unknown)
+        taught = [*self.architecture["taught"], *new]
+        words = word_list(taught)
+        if len(words.entries) > ROWS:
+            room = ROWS - len(self.words.entries)
+            raise ParameterError(
+                f"the captions have {len(new)} words that scenes does not know, and it has room for {room}; "
+                "use fewer new words",
+                parameter="prompts",
+            )
+        self.architecture["taught"], self.words = taught, words
+        return tuple(new)
+
     def networks(self) -> dict[str, nn.Module]:
         return {"text": self.text, "denoiser": self.denoiser}
 
     def prepare(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """{"images", "prompts"[, "scene"]} each -> image (b, 3, 128, 128), tokens (b, 8) and, if every example
-        has its `Scene`, object and piece (b, 64) and place (b, 8; -1 = no target)."""
+        """{"images", "prompts"[, "scene"]} each -> image (b, 3, 128, 128), tokens (b, 8) and, if every
+        example has its `Scene`, object and piece (b, 64) and place (b, 8; -1 = no target)."""
         pictures = np.stack([np.asarray(e["images"]) for e in examples])
         image = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
         tokens = [self.words.encode(e["prompts"]) for e in examples]

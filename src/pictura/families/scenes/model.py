@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nn.transformer import Block, Linear, ModulatedBlock, pad_rows, rms_norm, time_features
+from pictura.nn.transformer import Block, Linear, ModulatedBlock, pad_rows, rms_norm, time_features
 
 
 def mask_bias(mask: Tensor) -> Tensor:
@@ -53,7 +53,15 @@ class Denoiser(nn.Module):
     variance: Tensor
 
     def __init__(
-        self, side: int, patch: int, coefficients: int, width: int, heads: int, hidden: int, depth: int, pooled: bool
+        self,
+        side: int,
+        patch: int,
+        coefficients: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        depth: int,
+        pooled: bool,
     ) -> None:
         super().__init__()
         self.side, self.patch, self.depth, self.pooled = side, patch, depth, pooled
@@ -82,7 +90,9 @@ class Denoiser(nn.Module):
         """(b, n, k) -> (b, 3, h, w)."""
         p, s = self.patch, self.side // self.patch
         x = coefficients @ self.basis.T + self.mean
-        return x.unflatten(1, (s, s)).unflatten(3, (3, p, p)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        return (
+            x.unflatten(1, (s, s)).unflatten(3, (3, p, p)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        )
 
     def forward(
         self, z: Tensor, t: Tensor, text: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32
@@ -112,7 +122,9 @@ class Denoiser(nn.Module):
         m, r, y = self.head(x).float().chunk(3, -1)
         prior = self.variance * torch.exp(r.clamp(-12, 2))
         gain = t * prior / (t * t * prior + noise * noise)
-        clean = (1 - t * gain) * self.variance.sqrt() * m + gain * z + (self.variance / total).sqrt() * noise * y
+        clean = (
+            (1 - t * gain) * self.variance.sqrt() * m + gain * z + (self.variance / total).sqrt() * noise * y
+        )
         return clean, middle[:, :n]
 
 

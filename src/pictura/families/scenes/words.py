@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...datasets.scenes.grammar import COLOURS, NUMBERS, RELATIONS, things
-from ...text.wordlist import NULL, PAD, PLURAL, UNKNOWN, WordList
+from pictura.datasets.scenes.grammar import COLOURS, NUMBERS, RELATIONS, things
+from pictura.text.wordlist import NULL, PAD, PLURAL, UNKNOWN, WordList
 
 LENGTH = 8
 ROWS = 320  # rows of the embedding: 284 words and room for names learnt later
 SYNONYMS = {
-    **dict.fromkeys(("a", "an", "the", "of", "to", "background", "with", "there", "is", "are", "one", "1"), ""),
+    **dict.fromkeys(("a", "an", "the", "of", "to", "background", "with", "there"), ""),
+    **dict.fromkeys(("is", "are", "one", "1"), ""),
     **dict.fromkeys(("picture", "image", "photo", "drawing", "emoji", "some"), ""),
     "2": "two", "3": "three", "4": "four", "grey": "gray",
     "over": "above", "on top": "above", "under": "below", "beneath": "below", "underneath": "below",
