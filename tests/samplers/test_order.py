@@ -48,7 +48,7 @@ def test_order(name, options, order, curve):
 @pytest.mark.parametrize("curve", ["vp", "flow"])
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "unipc", "ddim"])
 def test_from_pure_noise_to_the_picture(name, curve):
-    """alpha = 0 at the start and sigma = 0 at the end are levels like any other, and more steps come closer."""
+    """alpha = 0 at the start and sigma = 0 at the end are levels like any other; more steps come closer."""
     options = {"eta": 0.0} if name in ("dpmpp_2m_sde", "dpmpp_sde") else {}
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)
     exact = 0.7 + 0.4 * x  # what a Gaussian's flow makes of pure noise

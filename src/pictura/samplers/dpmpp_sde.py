@@ -21,8 +21,8 @@ def dpmpp_sde(
     """Two evaluations a step and one in the last, two draws a step; `eta` 0 is DPM-Solver++(2S).
 
     A step goes to the middle level, lambda + r * h, asks there, and steps again from its start with both
-    answers. Both noises are increments of one Brownian path over sigma / alpha, so the two agree. From alpha = 0
-    (no middle) and to sigma = 0 the step is a single one.
+    answers. Both noises are increments of one Brownian path over sigma / alpha, so the two agree. From
+    alpha = 0 (no middle) and to sigma = 0 the step is a single one.
     """
     curve = curve_of(levels)
     for now, then in pairwise(levels):
@@ -47,7 +47,7 @@ def dpmpp_sde(
 
 
 def _step(x: Tensor, x0: Tensor, now: Level, then: Level, eta: float) -> tuple[Tensor, float]:
-    """From `now` to what is left of `then` when its ancestral noise is still missing, and how much that is."""
+    """From `now` to `then` without its ancestral noise, and how much noise that is."""
     fall = then.sigma * now.alpha / (then.alpha * now.sigma)
     fresh = min(then.sigma, eta * then.sigma * sqrt(max(1 - fall * fall, 0.0)))
     down = sqrt(max(then.sigma**2 - fresh**2, 0.0))

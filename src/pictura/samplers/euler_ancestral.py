@@ -20,8 +20,8 @@ def euler_ancestral(
 ) -> Solver:
     """One evaluation a step: Euler down to `sigma_down`, then fresh noise up to the next sigma. Order 1.
 
-    In sigma / alpha: sigma_up = eta * sigma' * sqrt(1 - (sigma' / sigma)^2), sigma_down^2 = sigma'^2 - sigma_up^2.
-    With `eta` 1 each step draws from the exact posterior q(x' | x, x_0) of VE, VP and flow alike; at
+    In sigma / alpha, sigma_up = eta * sigma' * sqrt(1 - (sigma' / sigma)^2) and sigma_down^2 is the rest of
+    sigma'^2. With `eta` 1 each step draws from the exact posterior q(x' | x, x_0) of VE, VP and flow; at
     alpha = 0 that means all noise is new. The last step, to sigma = 0, draws none.
     """
     for now, then in pairwise(levels):

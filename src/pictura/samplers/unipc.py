@@ -39,7 +39,7 @@ def unipc(x: Tensor, levels: Sequence[Level], noise: Callable[[], Tensor], *, or
 
 
 def _update(x: Tensor, then: Level, answers: Answers, corrector: Tensor | None) -> Tensor:
-    """Eq. 8 and 9 from answers[0]'s level to `then`; with `corrector`, the answer at `then`, the UniC of it."""
+    """Eq. 8-9 from answers[0]'s level to `then`; with the answer at `then` as `corrector` it is UniC."""
     (now, m0), older = answers[0], answers[1:]
     h = then.logsnr - now.logsnr
     nodes = [(level.logsnr - now.logsnr) / h for level, _ in older]
