@@ -53,7 +53,9 @@ Denoise = Callable[[Tensor, Level], SubProgram]
 class Evaluates(Protocol):
     """The only side of a family that the engine sees."""
 
-    def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor: ...
+    def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
+        """The answers of one network to a batch of questions, (b, ...) -> (b, ...)."""
+        ...
 
 
 def translate(solver: Solver, denoise: Denoise) -> SubProgram:
@@ -154,6 +156,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
+        """Whether any program is not finished."""
         return bool(self._live or self._arrivals)
 
     def add(

@@ -45,6 +45,8 @@ class PicturaError(Exception):
 
 
 class InputError(PicturaError):
+    """What the caller gave cannot be used."""
+
     exit_code = 2
     http_status = 400
 
@@ -62,34 +64,40 @@ class ParameterError(InputError):
 
 
 class PresetError(InputError):
-    pass
+    """A preset that is unknown, unsound or of another family."""
 
 
 class FileError(InputError):
-    pass
+    """A file or folder that is missing, in the way or not readable."""
 
 
 class CheckpointError(PicturaError):
-    pass
+    """Weights that do not fit their network, or a file of weights that is not sound."""
 
 
 class ProviderError(PicturaError):
+    """A remote model refused or did not answer."""
+
     http_status = 502
 
 
 class EngineError(PicturaError):
-    pass
+    """A picture failed while it was made; its neighbours did not."""
 
 
 class OutOfMemory(EngineError):
+    """Even a single picture does not fit into memory."""
+
     http_status = 503
 
 
 class TrainingError(PicturaError):
-    pass
+    """Training cannot begin or go on."""
 
 
 class Cancelled(PicturaError):
+    """Someone asked to stop."""
+
     exit_code = 130
     http_status = 499
 

@@ -29,6 +29,8 @@ _NOT_SAMPLERS = ("schedules",)
 
 
 class Sampler(Protocol):
+    """What a sampler is: a function that gives a solver, see above."""
+
     def __call__(
         self, x: Tensor, levels: Sequence[Level], noise: Callable[[], Tensor], /, **options: float
     ) -> Solver: ...

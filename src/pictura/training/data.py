@@ -25,6 +25,7 @@ SOURCES: Mapping[str, Callable[..., Source]] = {"scenes": scenes}
 
 
 def named(name: str, **options: Any) -> Source:
+    """The source called `name`; TrainingError where there is none such."""
     if name not in SOURCES:
         raise TrainingError(f"data source {name!r} is unknown; use one of {', '.join(SOURCES)}")
     return SOURCES[name](**options)

@@ -38,6 +38,8 @@ class Optimizer(BaseModel):
 
 
 class Recipe(BaseModel):
+    """What is trained on what, for how long and how; `samples` are pictures seen, `batch` of them a step."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: str
@@ -77,6 +79,7 @@ class Recipe(BaseModel):
 
 
 def parse(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from its table; TrainingError naming `where` and the key that is wrong."""
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:

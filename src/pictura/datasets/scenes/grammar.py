@@ -83,6 +83,7 @@ class Scene:
 
 
 def article(name: str) -> str:
+    """"a" or "an", as `name` wants it."""
     return "an" if name[0] in "aeio" or name == "umbrella" else "a"
 
 
@@ -96,6 +97,7 @@ def held_out(first: str, axis: str, second: str) -> bool:
 
 
 def is_held_out(scene: Scene) -> bool:
+    """Whether training may never see `scene`; only scenes with a relation are held out."""
     if scene.kind != "relation":
         return False
     a, b = (things()[o].singular for o in scene.objects)

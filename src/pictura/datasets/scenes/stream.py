@@ -15,6 +15,8 @@ SPLITS = ("train", "validation", "held-out")
 
 @dataclass(frozen=True, slots=True)
 class Example:
+    """A numbered scene and one way to tell it."""
+
     index: int
     scene: Scene
     prompt: str
@@ -37,5 +39,6 @@ def example(index: int, split: str = "train", *, fixed_places: bool = False, bas
 
 
 def examples(start: int, count: int, split: str = "train", *, basic: bool = False) -> Iterator[Example]:
+    """Scenes number `start` to `start + count - 1` of `split`, one at a time."""
     for index in range(start, start + count):
         yield example(index, split, basic=basic)
