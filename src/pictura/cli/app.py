@@ -17,11 +17,13 @@ from typing import Annotated
 
 import typer
 
-from pictura.cli import data
+from pictura.cli import data, models
 from pictura.cli.compare import compare
+from pictura.cli.doctor import doctor
 from pictura.cli.generate import generate
 from pictura.cli.replay import inspect, replay
 from pictura.cli.show import say
+from pictura.cli.train import train
 from pictura.errors import PicturaError
 
 app = typer.Typer(
@@ -35,7 +37,10 @@ app.command()(generate)
 app.command()(replay)
 app.command()(inspect)
 app.command()(compare)
+app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.command()(train)
+app.command()(doctor)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

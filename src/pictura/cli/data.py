@@ -1,4 +1,4 @@
-"""`pictura data`, `pictura train` and `pictura evaluate`."""
+"""`pictura data`: data sets to train and compare on."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ def number(text: str) -> Any:
     return text
 
 
-def _models(incomplete: str) -> list[str]:
+def model_names(incomplete: str) -> list[str]:
     from pictura import presets
 
     return [name for name in presets.names() if name.startswith(incomplete)]
 
 
-def _samplers(incomplete: str) -> list[str]:
+def sampler_names(incomplete: str) -> list[str]:
     from pictura import samplers
 
     return [name for name in samplers.names() if name.startswith(incomplete)]
@@ -45,7 +45,7 @@ def _samplers(incomplete: str) -> list[str]:
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A preset's name, hf://owner/name, or a folder.", autocompletion=_models
+        "--model", "-m", help="A preset's name, hf://owner/name, or a folder.", autocompletion=model_names
     ),
 ]
 SeedOption = Annotated[
@@ -78,7 +78,7 @@ def generate(
         float | None, typer.Option(parser=number, metavar="FLOAT", help="How hard to follow the prompt.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=_samplers)
+        str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=sampler_names)
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
