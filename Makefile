@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
-# Where there is no NVIDIA GPU, torch's CPU build: a tenth of the download. Its own index is asked only when the
-# configured ones do not have it.
+# Where there is no NVIDIA GPU, torch's CPU build: a tenth of the download. Its own index is asked only when
+# the configured ones do not have it.
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell command -v nvidia-smi)
@@ -47,8 +47,9 @@ $(BIN)/python:
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 ifeq ($(GPU),)
 	$(PIP) install -q $(CONSTRAINTS) 'torch==$(TORCH_VERSION)+cpu' 2> $(VENV)/torch.log \
-	|| $(PIP) install $(CONSTRAINTS) 'torch==$(TORCH_VERSION)' --extra-index-url $(CPU_INDEX) \
-	|| { cat $(VENV)/torch.log; exit 1; }
+	|| $(PIP) install -q --retries 0 --index-url $(CPU_INDEX) 'torch==$(TORCH_VERSION)+cpu' 2>> $(VENV)/torch.log \
+	|| { echo 'No index at hand has the CPU build of torch; installing the large one.'; \
+	     $(PIP) install -q $(CONSTRAINTS) 'torch==$(TORCH_VERSION)'; }
 else
 	$(PIP) install $(CONSTRAINTS) 'torch==$(TORCH_VERSION)'
 endif
