@@ -15,6 +15,9 @@ cli
 server web integrations
 batch history
 task
+watching drawing loading
+completion
+inputs
 presets
 training evaluation
 families providers

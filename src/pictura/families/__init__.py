@@ -125,10 +125,15 @@ def load(name: str) -> type[Family]:
 def presets() -> dict[str, Preset]:
     """The built-in presets of all families by name, read from their `presets.py` without importing torch."""
     result: dict[str, Preset] = {}
-    for name, target in _all().items():
-        package = target.partition(":")[0].rpartition(".")[0]
-        result |= cast("Mapping[str, Preset]", _loaded("family", name, {name: f"{package}.presets:PRESETS"}))
+    for name in _all():
+        target = {name: f"{package(name)}.presets:PRESETS"}
+        result |= cast("Mapping[str, Preset]", _loaded("family", name, target))
     return result
+
+
+def package(name: str) -> str:
+    """The package in which the family called `name` lives; a preset's `folder` is relative to it."""
+    return _all()[name].partition(":")[0].rpartition(".")[0]
 
 
 def _all() -> Mapping[str, str]:

@@ -1,0 +1,159 @@
+"""Complete requests in, events out: programs on an engine that all calls on a model share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pictura import samplers
+from pictura.completion import Item
+from pictura.engine import Engine, Ticket
+from pictura.errors import EngineError, InputError, PicturaError
+from pictura.families import Family
+from pictura.levels import Flow, Level
+from pictura.picture import Event, Failure, Picture, Preview, Step
+from pictura.request import Request
+
+__all__ = ["WINDOW", "Studio"]
+
+WINDOW = 16  # pictures of one call that are worked on at once, and prompts that are read ahead
+
+
+class Studio:
+    """A family and its engine. Calls from several threads share forward passes; any of them may do the work.
+
+    Networks compute in `dtype` on `device`; everything between them is float32 on the CPU.
+    """
+
+    def __init__(
+        self, family: Family, *, device: torch.device, dtype: torch.dtype, exact: bool = False
+    ) -> None:
+        self.family = family
+        self._engine = Engine(_Placed(family, device, dtype), exact=exact)
+        self._lock = threading.Lock()
+
+    def draw(
+        self, items: Iterator[Item], *, digest: str | None, window: int = WINDOW, previews: bool = False
+    ) -> Iterator[Event]:
+        """Steps, previews and pictures as they come; one that fails is a Failure and disturbs no other.
+
+        At most `window` items are read ahead. An error of `items` itself is raised once the pictures
+        before it are done. Closing the iterator cancels what is unfinished.
+        """
+        told: deque[_Told] = deque()
+        live: dict[int, Ticket] = {}
+        broken: InputError | None = None
+        more = True
+        try:
+            while live or more:
+                while more and len(live) < window:
+                    try:
+                        item = next(items, None)
+                    except InputError as error:
+                        item, broken = None, error
+                    if item is None:
+                        more = False
+                    else:
+                        live[item.index] = self._start(item, told, previews)
+                with self._lock:
+                    self._engine.step()
+                while told:
+                    event = _event(told.popleft(), self.family, digest)
+                    if isinstance(event, (Picture, Failure)):
+                        del live[event.index]
+                    yield event
+            if broken is not None:
+                raise broken
+        finally:
+            if live:
+                for ticket in live.values():
+                    ticket.cancel()
+                with self._lock:
+                    self._engine.step()
+
+    def _start(self, item: Item, told: deque[_Told], previews: bool) -> Ticket:
+        """Add the item's program; what happens to it is appended to `told`, maybe by another thread."""
+        started = time.perf_counter()
+        total, step = _evaluations(item.request), 0
+
+        def note(level: Level, x0: Tensor) -> None:
+            nonlocal step
+            step += 1
+            told.append(_Told(item, Step(index=item.index, step=step, total=total)))
+            if previews:
+                told.append(_Told(item, Preview(index=item.index, step=step, total=total, image=_image(x0))))
+
+        def done(ticket: Ticket) -> None:
+            told.append(_Told(item, ticket, time.perf_counter() - started))
+
+        return self._engine.add(self.family.run(item.request, note), on_done=done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    item: Item
+    what: Step | Preview | Ticket
+    seconds: float = 0.0
+
+
+class _Placed:
+    """The family as the engine sees it: questions go to the device and dtype, answers come back."""
+
+    def __init__(self, family: Family, device: torch.device, dtype: torch.dtype) -> None:
+        self._family, self._device, self._dtype = family, device, dtype
+
+    def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
+        placed = {
+            name: x.to(self._device, self._dtype if x.is_floating_point() else x.dtype)
+            for name, x in inputs.items()
+        }
+        answer = self._family.evaluate(net, variant, **placed)
+        return answer.to("cpu", torch.float32 if answer.is_floating_point() else answer.dtype)
+
+
+def _event(told: _Told, family: Family, digest: str | None) -> Event:
+    item, ticket = told.item, told.what
+    if isinstance(ticket, (Step, Preview)):
+        return ticket
+    try:
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.result is not None  # a ticket that is done has one or the other
+        return Picture(
+            image=_image(ticket.result),
+            request=item.request,
+            model_digest=digest,
+            timings={"total": told.seconds},
+            ignored=item.ignored,
+            notes=family.notes(item.request),
+            index=item.index,
+        )
+    except PicturaError as error:
+        return Failure(index=item.index, request=item.request, error=error)
+    except Exception as error:
+        wrapped = EngineError(f"the picture failed while it was made ({type(error).__name__}: {error})")
+        wrapped.__cause__ = error
+        return Failure(index=item.index, request=item.request, error=wrapped)
+
+
+def _image(x: Tensor) -> Image.Image:
+    """(1, 3, h, w) in [-1, 1], values beyond cut off; EngineError where they are not numbers."""
+    if not torch.isfinite(x).all():
+        raise EngineError("the picture came out as values that are no numbers; use dtype 'float32'")
+    pixels = ((x[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+
+def _evaluations(request: Request) -> int | None:
+    """How often the sampler will ask, counted by a dry run; None for models that have no sampler."""
+    if request.sampler is None or request.num_steps is None:
+        return None
+    return samplers.evaluations(request.sampler, Flow().levels(request.num_steps))

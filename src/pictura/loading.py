@@ -1,0 +1,138 @@
+"""From a preset to a family with its weights in place, and back to a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pictura import __version__, families, presets
+from pictura import device as devices
+from pictura.errors import ParameterError, PresetError, did_you_mean, shown
+from pictura.families import Family
+from pictura.formats import networks, preset, safetensors
+
+__all__ = ["Loaded", "load", "save"]
+
+
+@dataclass
+class Loaded:
+    """A family whose networks are on `device` in `dtype`, and what is known about its weights.
+
+    stored: the dtypes they had on disk, files: where they were read from, stamp: the state they had then.
+    """
+
+    name: str
+    family: Family
+    config: preset.Config
+    device: torch.device
+    dtype: torch.dtype
+    stored: Mapping[str, torch.dtype] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    stamp: Hashable = None
+    _digest: tuple[Hashable, str] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights as they are now, by "<network>.<parameter>"."""
+        return networks.tensors(self.family.networks())
+
+    def state(self) -> Hashable:
+        """Equal as long as nobody changed a weight: torch counts the writes to each tensor."""
+        return tuple((id(tensor), tensor._version) for tensor in self.tensors().values())
+
+    def digest(self) -> str:
+        """SHA-256 of the weights as files; computed once for each state they are in."""
+        state = self.state()
+        if self._digest is None or self._digest[0] != state:
+            unchanged = self.files and state == self.stamp
+            self._digest = state, safetensors.digest(self.files) if unchanged else self._live_digest()
+        return self._digest[1]
+
+    def defaults(self) -> dict[str, Any]:
+        """By parameter: the preset's own, and the family's where it leaves them open."""
+        return {**self.family.defaults(), **self.config.defaults}
+
+    def _live_digest(self) -> str:
+        return safetensors.live_digest(networks.stored_as(self.tensors(), self.stored))
+
+
+def load(
+    given: str | os.PathLike[str],
+    *,
+    load_weights: bool = True,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device = "auto",
+    family: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Resolve, check, build and fill, in this order. `family`: the only one allowed.
+
+    PresetError, ParameterError, CheckpointError; see `TextToImage.from_preset`.
+    """
+    place = devices.pick(device)
+    kind = devices.precision(dtype, place)
+    source = presets.resolve(given)
+    config = preset.read(source.folder, root=source.root)
+    if family is not None and config.family != family:
+        raise PresetError(
+            f"preset {shown(source.name)} is of family {config.family!r}, not {family!r}; "
+            "load it with pictura.TextToImage.from_preset"
+        )
+    if config.family not in families.names():
+        hint = did_you_mean(config.family, families.names())
+        raise PresetError(f"preset {shown(source.name)} has unknown family {shown(config.family)}; {hint}")
+    architecture = _changed(config.architecture, changes or {}, load_weights)
+    entries = safetensors.weights(source.folder, root=source.root) if load_weights else None
+    owner = families.load(config.family)
+    built = networks.build(
+        lambda: owner.from_config(architecture), entries, dtype=kind, device=place, root=source.root
+    )
+    for module in built.networks().values():
+        module.eval()
+    if source.commit is not None:
+        provenance = {**config.provenance, "hub": source.name}
+        config = preset.Config(**{**vars(config), "provenance": provenance})
+    loaded = Loaded(name=source.name, family=built, config=config, device=place, dtype=kind)
+    if entries is not None:
+        loaded.stored = {name: safetensors.torch_dtype(entry.dtype) for name, entry in entries.items()}
+        loaded.files = tuple(sorted({entry.file for entry in entries.values()}))
+        loaded.stamp = loaded.state()
+    return loaded
+
+
+def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a preset folder that loads as the same model, bit for bit. FileError where something is there."""
+    weights = networks.stored_as(loaded.tensors(), loaded.stored)
+    digest = safetensors.live_digest(weights)
+    provenance = dict(loaded.config.provenance)
+    if loaded.state() != loaded.stamp:
+        provenance |= {"based_on": loaded.name, "pictura": __version__}
+    config = preset.Config(
+        family=loaded.config.family,
+        architecture=loaded.family.config(),
+        defaults=loaded.defaults(),
+        provenance=provenance,
+    )
+    count = sum(tensor.numel() for tensor in weights.values())
+    readme = preset.card(folder.name, config, count, digest)
+    preset.write(folder, config, weights, readme, overwrite=overwrite)
+
+
+def _changed(
+    architecture: Mapping[str, Any], changes: Mapping[str, Any], load_weights: bool
+) -> dict[str, Any]:
+    for name in changes:
+        if load_weights:
+            raise ParameterError(
+                f"{name} would change the architecture, which the weights do not fit; add load_weights=False",
+                parameter=name,
+            )
+        if name not in architecture:
+            hint = did_you_mean(name, architecture)
+            raise ParameterError(f"the architecture has no {name}; {hint}", parameter=name)
+    return {**architecture, **changes}

@@ -1,0 +1,259 @@
+"""`TextToImage`: a model that draws, learns and is saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from pictura import families, loading, presets
+from pictura.completion import Call, Model, items
+from pictura.drawing import WINDOW, Studio
+from pictura.errors import ParameterError, PresetError, shown
+from pictura.families import Family, Preset
+from pictura.formats import networks
+from pictura.inputs import is_single
+from pictura.picture import Event, Step
+from pictura.watching import Collected, Scorer, asynchronous, best, with_bar
+
+__all__ = ["TextToImage"]
+
+
+class _Presets:
+    """`cls.presets`: the named presets of a class's family, or of all families for `TextToImage`."""
+
+    def __get__(self, instance: object, owner: type[TextToImage]) -> Mapping[str, Preset]:
+        known = presets.presets()
+        if owner.family_name is None:
+            return known
+        return {name: entry for name, entry in known.items() if entry.family == owner.family_name}
+
+
+class TextToImage:
+    """A text-to-image model; `from_preset` gives one.
+
+    Calls may come in any order and from several threads: one changes nothing for the next.
+    A subclass with a `family_name` takes presets of that family only. `TextToImage` itself takes all of them
+    and gives an instance of the family's subclass.
+    """
+
+    family_name: ClassVar[str | None] = None
+    presets = _Presets()
+
+    def __init__(self, loaded: loading.Loaded, *, exact: bool = False) -> None:
+        self._loaded = loaded
+        self._exact = exact
+        self._studio: tuple[Hashable, Studio] | None = None
+
+    @classmethod
+    def of(cls, family: str) -> type[TextToImage]:
+        """The subclass for a family, `TextToImage.of("scenes")`; made when there is none yet."""
+        families.load(family)
+        for known in TextToImage.__subclasses__():
+            if known.family_name == family:
+                return known
+        title = "".join(part.capitalize() for part in family.replace("-", "_").split("_"))
+        return type(f"{title}TextToImage", (TextToImage,), {"family_name": family})
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        load_weights: bool = True,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "auto",
+        *,
+        exact: bool = False,
+        **architecture: Any,
+    ) -> Self:
+        """The model called `preset`: a name (see `presets`), a folder, or `hf://org/name[@revision]`.
+
+        Without `load_weights` it has the preset's architecture and random weights, and `architecture` may
+        change single values of it. dtype: None is float32, in which a seed gives the same picture everywhere;
+        "auto" measures. exact: answer for one picture at a time, so that it has the same bits alone and in
+        company also on devices where batches change the last ones; slower.
+
+        PresetError where there is no such preset or it is of another family than this class; CheckpointError
+        where the weights do not fit, before any is read.
+        """
+        loaded = loading.load(
+            preset,
+            load_weights=load_weights,
+            dtype=dtype,
+            device=device,
+            family=cls.family_name,
+            changes=architecture,
+        )
+        owner = cls if cls.family_name is not None else TextToImage.of(loaded.family.name)
+        if not issubclass(owner, cls):
+            raise PresetError(f"{cls.__name__} has no family_name, so it cannot be loaded; give it one")
+        return owner(loaded, exact=exact)
+
+    # Drawing
+
+    def generate(
+        self,
+        inputs: object,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        *,
+        progress: bool | None = None,
+        on_step: Callable[[Step], object] | None = None,
+        **more: Any,
+    ) -> Any:
+        """A `Picture` for one text or `Request`; `Pictures`, in the order of the inputs, for everything else.
+
+        inputs: a text, a `Request`, {"prompts": ..., "negative_prompts": ...}, or any iterable of these: a
+        list, a generator, a data set, a data loader. None anywhere means the model's own default, which the
+        picture records. progress: show a bar on standard error; by default on a terminal only.
+        on_step: called with each `Step`. `more`: see `stream`.
+
+        Raises the error of the first picture that could not be made; `stream` gives its neighbours.
+        """
+        collected = Collected(on_step)
+        events = self.stream(inputs, num_steps, guidance_scale, seed, **more)
+        for event in with_bar(events, progress):
+            collected.take(event)
+        return collected.result(_single(inputs, more))
+
+    def stream(
+        self,
+        inputs: object,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        *,
+        negative_prompts: object = None,
+        size: tuple[int, int] | str | None = None,
+        sampler: str | None = None,
+        schedule: str | None = None,
+        num_images: int = 1,
+        strict: bool = True,
+        previews: bool = False,
+        best_of: int = 1,
+        scorer: Scorer | None = None,
+        batch_size: int = WINDOW,
+        **options: Any,
+    ) -> Iterator[Event]:
+        """The same as events, as they come: `Step`, `Preview` (if `previews`), `Picture` and `Failure`.
+
+        num_images: so many for each input, adjacent. seed: of the first picture; the next ones have seed + 1,
+        seed + 2, ... strict: a parameter that the model cannot use is a ParameterError; otherwise it is
+        listed in `picture.ignored`. best_of: make so many for each picture and keep the one that `scorer`
+        likes best. batch_size: pictures worked on at once, and inputs read ahead. options: the model's own,
+        see `family.options`.
+
+        Everything that can be checked is checked before this returns: ParameterError. Close the iterator to
+        cancel what is not finished.
+        """
+        call = Call(
+            values={
+                "num_steps": num_steps,
+                "guidance_scale": guidance_scale,
+                "size": size,
+                "sampler": sampler,
+                "schedule": schedule,
+            },
+            options={name: value for name, value in options.items() if value is not None},
+            seed=seed,
+            num_images=_whole("num_images", num_images, 10_000) * _whole("best_of", best_of, 1000),
+            strict=strict,
+        )
+        model = Model(name=self.name, family=self.family, defaults=self._loaded.defaults())
+        wanted = items(inputs, negative_prompts, call, model)
+        window = _whole("batch_size", batch_size, 4096)
+        if best_of > 1 and scorer is None:
+            raise ParameterError(f"best_of is {best_of}, which needs a scorer; give one", parameter="scorer")
+        events = self._current().draw(wanted, digest=self.digest, window=window, previews=previews)
+        return events if best_of == 1 or scorer is None else best(events, best_of, scorer)
+
+    async def agenerate(
+        self,
+        inputs: object,
+        *args: Any,
+        on_step: Callable[[Step], object] | None = None,
+        **more: Any,
+    ) -> Any:
+        """`generate` for asyncio: the work is done in a thread; cancelling the task cancels the pictures."""
+        collected = Collected(on_step)
+        async with aclosing(self.astream(inputs, *args, **more)) as events:
+            async for event in events:
+                collected.take(event)
+        return collected.result(_single(inputs, more))
+
+    async def astream(self, inputs: object, *args: Any, **more: Any) -> AsyncGenerator[Event]:
+        """`stream` for asyncio. Leaving the loop early cancels the rest; close it (`aclosing`)."""
+        async with aclosing(asynchronous(lambda: self.stream(inputs, *args, **more))) as events:
+            async for event in events:
+                yield event
+
+    # Keeping and knowing
+
+    def save_to_preset(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a preset folder, whole or not at all; `from_preset(folder)` gives the same bits.
+
+        FileError where something is there already, unless it is a preset and `overwrite` is set.
+        """
+        loading.save(self._loaded, Path(folder), overwrite=overwrite)
+
+    @property
+    def name(self) -> str:
+        """As pictures record it; of a model from the hub with the commit."""
+        return self._loaded.name
+
+    @property
+    def family(self) -> Family:
+        return self._loaded.family
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights as a file, as they are now."""
+        return self._loaded.digest()
+
+    @property
+    def backbone(self) -> nn.ModuleDict:
+        """The networks by name. They are the model's own: changing them changes it."""
+        return nn.ModuleDict(self.family.networks())
+
+    @property
+    def preprocessor(self) -> Callable[[Sequence[Mapping[str, Any]]], Mapping[str, torch.Tensor]]:
+        """Examples {"images": picture, "prompts": text} to the tensors that training sees."""
+        return self.family.prepare
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Tell the networks, their parts and how many parameters they have."""
+        rows = [(name, kind, f"{count:,}") for name, kind, count in networks.summary(self.family.networks())]
+        total = sum(tensor.numel() for tensor in self.backbone.parameters())
+        width = max(len(name) for name, _, _ in rows)
+        print_fn(f"{type(self).__name__} {self.name!r} on {self._loaded.device} in {self._loaded.dtype}")
+        for name, kind, count in rows:
+            print_fn(f"  {name:<{width}}  {kind:<20}  {count:>15}")
+        print_fn(f"  {total:,} parameters")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    def _current(self) -> Studio:
+        """The studio; a new one when weights have changed, since the old one remembers answers of theirs."""
+        state = self._loaded.state()
+        if self._studio is None or self._studio[0] != state:
+            loaded = self._loaded
+            studio = Studio(loaded.family, device=loaded.device, dtype=loaded.dtype, exact=self._exact)
+            self._studio = state, studio
+        return self._studio[1]
+
+
+def _single(inputs: object, more: Mapping[str, Any]) -> bool:
+    return is_single(inputs) and more.get("num_images", 1) == 1
+
+
+def _whole(name: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ParameterError(f"{name} is {shown(value)}; give a whole number 1..{most}", parameter=name)
+    return value
