@@ -1,0 +1,46 @@
+"""A picture's row has the same bits alone and among others, layer by layer, for one thread and several."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pictura.nn.convolution import Conv2d
+from pictura.nn.transformer import Attention, pad_rows
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def assert_rows_alone(layer, x):
+    with torch.no_grad():
+        alone = [layer(x[i : i + 1]) for i in range(4)]
+        for count in (2, 3, 4):
+            for row, expected in zip(layer(x[:count]), alone, strict=False):
+                assert torch.equal(row[None], expected)
+
+
+@pytest.mark.parametrize(("inner", "outer", "side"), [(3, 32, 8), (32, 3, 12), (4, 64, 64), (64, 64, 16)])
+def test_convolution(inner, outer, side, threads):
+    assert_rows_alone(Conv2d(inner, outer, 3, padding=1), torch.randn(4, inner, side, side))
+    assert_rows_alone(Conv2d(inner, outer, 1), torch.randn(4, inner, side, side))
+
+
+@pytest.mark.parametrize("width", [32, 256])
+def test_linear_of_padded_vectors(width, threads):
+    linear = torch.nn.Linear(width, 6 * width)
+    assert_rows_alone(lambda x: linear(pad_rows(x))[: len(x)], torch.randn(4, width))
+
+
+@pytest.mark.parametrize(("tokens", "width"), [(68, 32), (72, 256), (8, 256)])
+def test_attention_and_linear_of_tokens(tokens, width, threads):
+    x = torch.randn(4, tokens, width)
+    attention, linear = Attention(width, 4), torch.nn.Linear(width, 3 * width)
+    assert_rows_alone(lambda x: attention(x, torch.zeros(())), x)
+    assert_rows_alone(lambda x: F.silu(linear(x)), x)
