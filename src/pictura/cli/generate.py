@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,7 +162,7 @@ def keep(
                     bar.advance(event.step - steps.get(event.index, 0))
                     steps[event.index] = event.step
                 elif isinstance(event, (Picture, Failure)):
-                    with bar.paused():
+                    with uninterrupted(), bar.paused():
                         if isinstance(event, Failure):
                             failed += 1
                             _tell_failure(event, as_json)
@@ -172,6 +174,27 @@ def keep(
             pictures = "picture" if kept == 1 else "pictures"
             raise Cancelled(f"interrupted; {kept} finished {pictures} kept") from None
     return 1 if failed else 0
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a Ctrl-C wait until the block has ended: what is stored is stored whole, and told."""
+    asked = False
+
+    def later(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():  # only there a signal is ever heard
+        yield
+        return
+    before = signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def described(picture: Picture, path: Path) -> dict[str, Any]:
