@@ -31,7 +31,8 @@ from pictura.errors import TrainingError
 from pictura.families import Family
 
 from .data import named
-from .recipe import Optimizer, Recipe
+from .recipe import Optimizer, Recipe, read
+from .results import averaged, export, grid
 
 Networks = Mapping[str, nn.Module]
 
@@ -179,7 +180,7 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
     ema = Ema(networks, recipe.ema)
     checkpoint = out / "state.safetensors"
     first = load(checkpoint, networks, ema, optimizers) if checkpoint.exists() else 0
-    started = saved = time.monotonic()
+    started = saved = drawn = time.monotonic()
     waited, since = 0.0, first
     for step in itertools.count(first):
         done = step * recipe.batch
@@ -215,6 +216,12 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
         if rank == 0 and (time.monotonic() - saved > 60 * recipe.save_minutes or last):
             save(checkpoint, networks, ema, optimizers, step + 1)
             saved = time.monotonic()
+        if rank == 0 and (time.monotonic() - drawn > 60 * recipe.grid_minutes or last):
+            drawing = averaged(family, ema.average)
+            if recipe.grid:
+                grid(drawing, recipe.grid, out / f"samples-{done + recipe.batch:09d}.png")
+            export(drawing, out / "preset", {"recipe": recipe.model_dump(), "samples": done + recipe.batch})
+            drawn = time.monotonic()
 
 
 def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
@@ -229,6 +236,22 @@ def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def train(
+    path: str | Path, out: str | Path, *, resume: bool = True, processes: int | None = None
+) -> None:
+    """Train as the recipe file at `path` says; `processes` overrides its number of processes.
+
+    `out` gets log.jsonl, samples-*.png, state.safetensors (to go on from) and preset/ (to use). TrainingError
+    if a run is there and `resume` is False.
+    """
+    recipe = read(path)
+    if processes is not None:
+        recipe = recipe.model_copy(update={"processes": processes})
+    if not resume and (Path(out) / "state.safetensors").exists():
+        raise TrainingError(f"folder {str(out)!r} holds a run already; resume it or choose another folder")
+    launch(recipe, out)
 
 
 def launch(recipe: Recipe, out: str | Path) -> None:
