@@ -58,8 +58,9 @@ class SwiGLU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with RMS-normalised queries and keys (Henry et al. 2020). `bias` (b, 1, 1, n) is 0 or
-    a large negative number. Softmax written out: on CPUs it trains faster than the fused kernel."""
+    """Self-attention with RMS-normalised queries and keys (Henry et al. 2020). `bias` (b, 1, 1, n), or
+    anything that broadcasts to it, is 0 or a large negative number. Softmax written out: on CPUs it trains
+    faster than the fused kernel."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -74,7 +75,8 @@ class Attention(nn.Module):
         q, k, v = (
             self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         )  # (b, h, n, d/h)
-        q, k = rms_norm(q, self.q_norm), rms_norm(k, self.k_norm)
+        # Contiguous: a batch of one would otherwise reach another matrix kernel, with other last bits.
+        q, k, v = rms_norm(q, self.q_norm).contiguous(), rms_norm(k, self.k_norm).contiguous(), v.contiguous()
         scores = q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5
         weights = torch.softmax(scores.float() + bias, -1).to(x.dtype)
         return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
@@ -96,7 +98,7 @@ class Block(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """Pre-norm block whose norms are shifted and scaled, and whose branches are gated, per picture
+    """Pre-norm block whose norms are shifted and scaled, and whose branches are gated, per token
     (Peebles and Xie 2023); the six vectors come from one linear shared by all blocks plus this block's own
     table (Chen et al. 2023). Gates start at 0.3, so that all blocks learn from the first step."""
 
@@ -109,9 +111,7 @@ class ModulatedBlock(nn.Module):
         self.table = nn.Parameter(table)
 
     def forward(self, x: Tensor, bias: Tensor, modulation: Tensor) -> Tensor:
-        """`modulation` (b, 6, d)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = (
-            (modulation.float() + self.table).to(x.dtype)[:, :, None].unbind(1)
-        )  # each (b, 1, d)
+        """`modulation` (b, n, 6, d), or (b, 1, 6, d) for the same on all tokens."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table.to(x.dtype)).unbind(2)
         x = x + gate1 * self.attention(rms_norm(x) * (1 + scale1) + shift1, bias)
         return x + gate2 * self.mlp(rms_norm(x) * (1 + scale2) + shift2)

@@ -1,4 +1,4 @@
-"""What a run leaves to look at and to use: sample grids and a preset folder, both from the averaged weights."""
+"""What a run leaves to look at and to use: sample grids and a preset folder, of the averaged weights."""
 
 from __future__ import annotations
 

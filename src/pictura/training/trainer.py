@@ -238,9 +238,7 @@ def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
             dist.destroy_process_group()
 
 
-def train(
-    path: str | Path, out: str | Path, *, resume: bool = True, processes: int | None = None
-) -> None:
+def train(path: str | Path, out: str | Path, *, resume: bool = True, processes: int | None = None) -> None:
     """Train as the recipe file at `path` says; `processes` overrides its number of processes.
 
     `out` gets log.jsonl, samples-*.png, state.safetensors (to go on from) and preset/ (to use). TrainingError

@@ -42,8 +42,9 @@ def cut_sprite(font: ImageFont.FreeTypeFont, codepoint: int) -> Array:
     square.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2))
     pixels = np.asarray(square).astype(np.float32)
     pixels[..., :3] *= pixels[..., 3:] / 255  # premultiplied, so that resizing draws no fringe
-    channels = [Image.fromarray(pixels[..., c]).resize((OBJECT, OBJECT), Image.Resampling.LANCZOS)
-                for c in range(4)]
+    channels = [
+        Image.fromarray(pixels[..., c]).resize((OBJECT, OBJECT), Image.Resampling.LANCZOS) for c in range(4)
+    ]
     small = np.stack([np.asarray(c) for c in channels], -1).round().clip(0, 255)
     small[..., :3] = np.minimum(small[..., :3], small[..., 3:])
     return small.astype(np.uint8)

@@ -26,7 +26,7 @@ from .words import LENGTH, READ_AS, ROWS, word_list
 
 ARCHITECTURE: dict[str, Any] = {
     "side": 128, "patch": 16, "coefficients": 512, "width": 256, "heads": 4, "hidden": 704,
-    "depth": 8, "text_depth": 3, "pooled": True, "taught": [],
+    "depth": 8, "text_depth": 3, "taught": [],
 }  # fmt: skip
 PLACES = {"centre": 1, "left": 2, "right": 3, "above": 4, "below": 5, "two": 6, "three": 7, "four": 8}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -57,9 +57,7 @@ class Scenes:
         self.words = word_list(a["taught"])
         common = {"width": a["width"], "heads": a["heads"], "hidden": a["hidden"]}
         self.text = TextEncoder(ROWS, LENGTH, depth=a["text_depth"], **common)
-        self.denoiser = Denoiser(
-            a["side"], a["patch"], a["coefficients"], depth=a["depth"], pooled=a["pooled"], **common
-        )
+        self.denoiser = Denoiser(a["side"], a["patch"], a["coefficients"], depth=a["depth"], **common)
         self.labels: Labels | None = None
         self.recipe: dict[str, Any] = {
             "times": [[0.75, -1.8, 1.2], [0.25, 0.5, 1.0]],
@@ -168,11 +166,12 @@ class Scenes:
         if sample is not None:
             patches = self.denoiser.encode(sample["image"]).flatten(0, 1)
             mean = patches.mean(0)
-            _, singular, basis = torch.linalg.svd(patches - mean, full_matrices=False)
+            covariance = (patches - mean).T @ (patches - mean) / len(patches)
+            variance, basis = torch.linalg.eigh(covariance.double())  # ascending
             k = self.architecture["coefficients"]
             self.denoiser.mean.copy_(mean)
-            self.denoiser.basis.copy_(basis[:k].T)
-            self.denoiser.variance.copy_((singular[:k] ** 2 / len(patches)).clamp_min(1e-5))
+            self.denoiser.basis.copy_(basis.flip(1)[:, :k])
+            self.denoiser.variance.copy_(variance.flip(0)[:k].clamp_min(1e-5))
         return {**self.networks(), "labels": self.labels}
 
     def adapt(self, prompts: Iterable[str]) -> tuple[str, ...]:

@@ -38,6 +38,35 @@ class TextEncoder(nn.Module):
         return rms_norm(x, self.norm)
 
 
+class CaptionAttention(nn.Module):
+    """What the caption says about each patch: n learned queries, one a place in the picture, read the words.
+
+    The softmax is over the words alone, so a word speaks to every patch from the first step; in a joint
+    sequence eight words among sixty-four patches were not heard in 80 000 samples.
+    """
+
+    def __init__(self, count: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.queries = nn.Parameter(torch.randn(count, width))
+        self.keys = Linear(width, width, bias=False)
+        self.values = Linear(width, width, bias=False)
+        self.out = Linear(width, width, bias=False)
+        nn.init.orthogonal_(self.values.weight)
+        nn.init.orthogonal_(self.out.weight)
+
+    def forward(self, text: Tensor, mask: Tensor) -> Tensor:
+        """text (b, m, d), mask (b, m) bool -> (b, n, d)."""
+        h = self.heads
+        q = rms_norm(self.queries.unflatten(-1, (h, -1))).transpose(0, 1).to(text.dtype)
+        q = q.expand(len(text), -1, -1, -1).contiguous()  # (b, h, n, d/h); one layout at every b: same bits
+        k = rms_norm(self.keys(text).unflatten(-1, (h, -1))).transpose(1, 2).contiguous()  # (b, h, m, d/h)
+        v = self.values(text).unflatten(-1, (h, -1)).transpose(1, 2).contiguous()
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # (b, h, n, m)
+        weights = torch.softmax(scores.float() + mask_bias(mask), -1).to(text.dtype)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
 class Denoiser(nn.Module):
     """What a picture looks like without its noise, given its caption.
 
@@ -53,24 +82,17 @@ class Denoiser(nn.Module):
     variance: Tensor
 
     def __init__(
-        self,
-        side: int,
-        patch: int,
-        coefficients: int,
-        width: int,
-        heads: int,
-        hidden: int,
-        depth: int,
-        pooled: bool,
+        self, side: int, patch: int, coefficients: int, width: int, heads: int, hidden: int, depth: int
     ) -> None:
         super().__init__()
-        self.side, self.patch, self.depth, self.pooled = side, patch, depth, pooled
+        self.side, self.patch, self.depth = side, patch, depth
         values, count = 3 * patch * patch, (side // patch) ** 2
         self.register_buffer("mean", torch.zeros(values))
         self.register_buffer("basis", torch.eye(values)[:, :coefficients].contiguous())
         self.register_buffer("variance", torch.ones(coefficients))
         self.embed = Linear(coefficients, width)
         self.positions = nn.Parameter(0.5 * torch.randn(count, width))
+        self.caption = CaptionAttention(count, width, heads)
         self.time1 = Linear(128, width)
         self.time2 = Linear(width, width)
         self.modulation = Linear(width, 6 * width)
@@ -99,33 +121,31 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """z (b, n, k) noisy coefficients (t mean already taken away), t (b,) in [0, 1), text (b, m, d),
         mask (b, m) bool -> (clean coefficients (b, n, k), tokens after the middle block (b, n, d))."""
-        b, n, _ = z.shape
+        b = len(z)
         t = t[:, None, None].float()
         noise = 1 - t
         total = t * t * self.variance + noise * noise  # (b, 1, k)
         x = self.embed((z / total.sqrt()).to(dtype)) + self.positions.to(dtype)
         c = self.time2(F.silu(self.time1(pad_rows(time_features(t[:, 0, 0])))))
-        if self.pooled:
-            weight = mask.float()[..., None]
-            c = c + pad_rows((text.float() * weight).sum(1) / weight.sum(1))
-        c = F.silu(c)
-        modulation = self.modulation(c)[:b].unflatten(1, (6, -1))
-        shift, scale = self.final(c)[:b, None].chunk(2, -1)
-        bias = mask_bias(F.pad(mask, (n, 0), value=True))
-        x = torch.cat([x, text.to(dtype)], 1)  # (b, n + m, d)
+        told = self.caption(text, mask)  # (b, n, d)
+        x = x + told
+        c = F.silu(c[:b, None] + told.float()).to(dtype)
+        modulation = self.modulation(c).unflatten(-1, (6, -1))
+        shift, scale = self.final(c).chunk(2, -1)
+        bias = x.new_zeros(1)
         middle = x
         for i, block in enumerate(self.blocks):
             x = block(x, bias, modulation)
             if i + 1 == self.depth // 2:
                 middle = x
-        x = rms_norm(x[:, :n]) * (1 + scale.to(dtype)) + shift.to(dtype)
+        x = rms_norm(x) * (1 + scale) + shift
         m, r, y = self.head(x).float().chunk(3, -1)
         prior = self.variance * torch.exp(r.clamp(-12, 2))
         gain = t * prior / (t * t * prior + noise * noise)
         clean = (
             (1 - t * gain) * self.variance.sqrt() * m + gain * z + (self.variance / total).sqrt() * noise * y
         )
-        return clean, middle[:, :n]
+        return clean, middle
 
 
 class Labels(nn.Module):
