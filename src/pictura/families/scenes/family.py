@@ -18,6 +18,7 @@ from pictura.errors import ParameterError, PresetError
 from pictura.families import Option
 from pictura.guidance import cfg, limited, plain, rescaled, watched
 from pictura.levels import Flow, Level
+from pictura.nn.rows import by_rows
 from pictura.request import Request
 from pictura.samplers import schedules
 
@@ -139,10 +140,12 @@ class Scenes:
     def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
         """ "text": ids (b, 8) -> (b, 8, d + 1), the last channel 1 where there is a word.
         "denoiser": x (b, 3, h, w), t (b,) the picture's share, text -> clean picture (b, 3, h, w)."""
-        if net == "text":
-            ids = inputs["ids"]
-            return torch.cat([self.text(ids), (ids != 0).float()[..., None]], -1)
-        x, t, text = inputs["x"], inputs["t"], inputs["text"]
+        return by_rows(self._read if net == "text" else self._denoise, **inputs)
+
+    def _read(self, ids: Tensor) -> Tensor:
+        return torch.cat([self.text(ids), (ids != 0).float()[..., None]], -1)
+
+    def _denoise(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         d = self.denoiser
         z = (d.encode(x) - t[:, None, None] * d.mean) @ d.basis
         clean, _ = d(z, t, text[..., :-1], text[..., -1] > 0)
