@@ -17,15 +17,16 @@ from pictura.errors import InputError, ParameterError, PicturaError, did_you_mea
 
 @cache
 def found(
-    folder: str, attribute: str = "", *, inside: str = "", skip: tuple[str, ...] = ()
+    folder: str, attribute: str = "", *, inside: str = "", skip: tuple[str, ...] = (), group: str = ""
 ) -> Mapping[str, str]:
-    """The plug-ins of `pictura.<folder>` and of the entry point group so named: name -> "module:attribute".
+    """The plug-ins of `pictura.<folder>` and of the entry points of `group` (that name, too, unless given):
+    name -> "module:attribute".
 
     An empty `attribute` means the one named like its module; `inside` is the module within a plug-in that is
     a folder. Modules that begin with "_" are helpers.
     """
     package = importlib.import_module(f"pictura.{folder}")
-    outside = {point.name: point.value for point in entry_points(group=f"pictura.{folder}")}
+    outside = {point.name: point.value for point in entry_points(group=group or f"pictura.{folder}")}
     tail = f".{inside}" if inside else ""
     ours = {
         module.name: f"{package.__name__}.{module.name}{tail}:{attribute or module.name}"

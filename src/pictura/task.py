@@ -15,6 +15,7 @@ from pictura import families, loading, presets
 from pictura.completion import Call, Model, items
 from pictura.drawing import WINDOW, Studio
 from pictura.errors import ParameterError, PresetError, shown
+from pictura.evaluation.scorers import scorer_named
 from pictura.families import Family, Preset
 from pictura.formats import networks
 from pictura.inputs import is_single
@@ -137,7 +138,7 @@ class TextToImage:
         strict: bool = True,
         previews: bool = False,
         best_of: int = 1,
-        scorer: Scorer | None = None,
+        scorer: Scorer | str | None = None,
         batch_size: int = WINDOW,
         **options: Any,
     ) -> Iterator[Event]:
@@ -146,7 +147,8 @@ class TextToImage:
         num_images: so many for each input, adjacent. seed: of the first picture; the next ones have seed + 1,
         seed + 2, ... strict: a parameter that the model cannot use is a ParameterError; otherwise it is
         listed in `picture.ignored`. best_of: make so many for each picture and keep the one that `scorer`
-        likes best. batch_size: pictures worked on at once, and inputs read ahead. options: the model's own,
+        likes best: a function, or one of `pictura.evaluation.scorers`, by default the detector of scenes.
+        batch_size: pictures worked on at once, and inputs read ahead. options: the model's own,
         see `family.options`.
 
         Everything that can be checked is checked before this returns: ParameterError. Close the iterator to
@@ -168,10 +170,9 @@ class TextToImage:
         model = Model(name=self.name, family=self.family, defaults=self._loaded.defaults())
         wanted = items(inputs, negative_prompts, call, model)
         window = _whole("batch_size", batch_size, 4096)
-        if best_of > 1 and scorer is None:
-            raise ParameterError(f"best_of is {best_of}, which needs a scorer; give one", parameter="scorer")
+        judge = scorer if callable(scorer) else scorer_named(scorer) if best_of > 1 else None
         events = self._current().draw(wanted, digest=self.digest, window=window, previews=previews)
-        return events if best_of == 1 or scorer is None else best(events, best_of, scorer)
+        return events if best_of == 1 or judge is None else best(events, best_of, judge)
 
     async def agenerate(
         self,

@@ -342,8 +342,11 @@ def test_best_of(model: TextToImage) -> None:
         assert same(best[at], winner) and best[at].request == winner.request and best[at].index == at
         assert "best of 4" in best[at].notes[-1]
         assert same(model.generate(best[at].request), best[at])
-    with pytest.raises(ParameterError, match="scorer"):
-        model.generate("red", best_of=2)
+    with pytest.raises(ParameterError, match="did you mean 'scene_detector'"):
+        model.generate("red", best_of=2, scorer="scene_detectr")
+    with pytest.raises(pictura.EngineError, match="'red' is not one object of the vocabulary"):
+        model.generate("red", best_of=2)  # what scores by default knows scenes only
+    assert "best of 2" in model.generate("a cat", best_of=2, strict=False).notes[-1]
     with pytest.raises(pictura.EngineError, match="scorer failed"):
         model.generate("red", best_of=2, scorer=lambda pictures: [])
 

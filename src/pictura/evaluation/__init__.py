@@ -1,1 +1,30 @@
-"""How good are the pictures? One metric is one file; `report` runs them on a model and writes it up."""
+"""How good are the pictures?
+
+    from pictura.evaluation import evaluate, judge
+
+    judge(picture, "a cat left of a dog").exact        # one picture, one caption
+    print(evaluate(model, count=100, out="report"))    # a model, on prompts of the grammar
+
+One checker, scorer or metric is one file: `checkers/` say what stands where, `composition` compares that with
+the caption, `scorers/` choose the best of several pictures, `metrics/` measure whole sets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .composition import judge
+    from .run import evaluate
+
+__all__ = ["evaluate", "judge"]
+
+
+def __getattr__(name: str) -> Any:
+    """Looked up when used, so that finding a metric or scorer does not load the rest."""
+    import importlib
+
+    homes = {"evaluate": "run", "judge": "composition"}
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{homes[name]}", __name__), name)

@@ -32,8 +32,8 @@ class Verdict:
 def judge(image: Any, prompt: str, *, checker: str = "template") -> Verdict:
     """Judge `image`, uint8 (h, w, 3) or anything that converts to it, against the scene caption `prompt`.
 
-    `checker` is one of `checkers.names()`. Raises `CaptionError` when `prompt` is no scene caption and
-    `ParameterError` when the checker is unknown.
+    `checker` is one of `checkers.names()`: "template" or "detector". Raises `CaptionError` when `prompt` is
+    no scene caption and `ParameterError` when the checker is unknown.
     """
     wish = parse(prompt)
     return verdict(wish, checker_named(checker)(np.asarray(image, dtype=np.uint8)))

@@ -6,16 +6,14 @@ was asked is compared with what was seen in `pictura.evaluation.composition`, on
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pictura.errors import ParameterError, did_you_mean, shown
+from pictura.discovery import found, loaded
 
 __all__ = ["Checker", "Sight", "Sighting", "checker_named", "names"]
 
@@ -42,17 +40,15 @@ class Sight:
 Checker = Callable[[NDArray[np.uint8]], Sight]
 
 
-@functools.cache
 def names() -> tuple[str, ...]:
-    """The checkers there are, by module name, without importing them."""
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
+    """The checkers there are, without importing them."""
+    return tuple(_all())
 
 
 def checker_named(name: str) -> Checker:
     """Its `look`. Raises `ParameterError` for an unknown name."""
-    if name not in names():
-        raise ParameterError(
-            f"checker {shown(name)} is unknown; {did_you_mean(str(name), names())}", parameter="checker"
-        )
-    look: Checker = importlib.import_module(f"{__name__}.{name}").look
-    return look
+    return cast(Checker, loaded("checker", name, _all()))
+
+
+def _all() -> Mapping[str, str]:
+    return found("evaluation.checkers", "look", group="pictura.checkers")

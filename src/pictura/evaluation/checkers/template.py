@@ -84,7 +84,8 @@ class Windows:
 def look(image: NDArray[np.uint8]) -> Sight:
     """What stands where in `image`, (h, w, 3) uint8 of any side; it is brought to 64 px first."""
     raw = _shrink(image)
-    picture, noise = _smooth(raw), _noise(raw) * (3 / 8) ** 2  # the share of white noise that smoothing leaves
+    picture = _smooth(raw)
+    noise = _noise(raw) * (3 / 8) ** 2  # the share of white noise that smoothing leaves
     aligned = _windows(picture, [(y // 2, x // 2) for y in CENTRES for x in CENTRES])
     best: tuple[float, Floats, tuple[Sighting, ...]] | None = None
     for background in _backgrounds(picture):
@@ -105,11 +106,11 @@ def _shrink(image: NDArray[np.uint8]) -> Floats:
 
 
 def _smooth(pictures: Floats) -> Floats:
-    """(..., h, w, c) with weights 1/4, 1/2, 1/4 both ways: half a pixel's shift and fine texture count less."""
+    """(..., h, w, c) with weights 1/4, 1/2, 1/4 both ways: small shifts and fine texture count less."""
     flat = [(0, 0)] * (pictures.ndim - 3)
     p = np.pad(pictures, [*flat, (1, 1), (1, 1), (0, 0)], mode="edge")
     p = p[..., :-2, :, :] + 2 * p[..., 1:-1, :, :] + p[..., 2:, :, :]
-    smoothed: Floats = (p[..., :-2, :] + 2 * p[..., 1:-1, :] + p[..., 2:, :]) / 16
+    smoothed: Floats = (p[..., :-2, :] + 2 * p[..., 1:-1, :] + p[..., 2:, :]) / np.float32(16)
     return smoothed
 
 
