@@ -129,13 +129,13 @@ class _Row:
 class Engine:
     """Answers programs in shared batches. One a process and model; `step` belongs to one thread.
 
-    `rows` caps the rows of a pass, for all networks or by name. None is 64 on accelerators and 4 on the CPU:
-    there, larger passes gain nothing and up to 4 rows a row's bits were measured not to depend on the others,
-    with 1 to 4 threads (larger ones differ in the last bits when threads share them unevenly), provided
-    per-picture vectors are padded (`nn.transformer.pad_rows`) and small convolutions too (`nn.convolution`).
-    `exact` answers one row at a time, so that a
-    picture has the same bits alone and in company on any device. `sizes` pads a batch to the next of these
-    sizes by repeating its last row, for compiled networks that want few shapes. So many `memos` are kept.
+    `rows` caps the rows of a pass, for all networks or by name. None is 64 on accelerators and, on a CPU, one
+    row a thread or 4: more gains nothing there. Up to 4 rows, a row's bits were measured not to depend on the
+    others with 1 to 4 threads, if per-picture vectors and small convolutions are padded
+    (`nn.transformer.pad_rows`, `nn.convolution`); networks that use `nn.rows` hold it for any number.
+    `exact` answers one row at a time, so that a picture has the same bits alone and in company on any device.
+    `sizes` pads a batch to the next of these sizes by repeating its last row, for compiled networks that want
+    few shapes. So many `memos` are kept.
     `add` and `Ticket.cancel` may be called from any thread.
     """
 
@@ -243,7 +243,8 @@ class Engine:
     def _cap(self, ask: Ask, key: Hashable) -> int:
         cap = self._rows.get(ask.net) if isinstance(self._rows, Mapping) else self._rows
         if cap is None:
-            cap = 4 if all(x.device.type == "cpu" for x in ask.inputs.values()) else 64
+            on_cpu = all(x.device.type == "cpu" for x in ask.inputs.values())
+            cap = max(4, torch.get_num_threads()) if on_cpu else 64
         return 1 if self._exact else min(cap, self._fits.get(key, cap))
 
     def _evaluate(self, key: Hashable, rows: Sequence[_Row]) -> Iterator[tuple[_Row, Answer]]:

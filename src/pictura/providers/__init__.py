@@ -1,7 +1,7 @@
 """Providers: models behind an HTTP interface, one a file; others by the entry points `pictura.providers`.
 
 A provider is a generator too: it yields what it wants from the world (`Call`, `Wait`), receives a `Reply`
-and returns pictures. It is written once; `drive` runs it on a blocking client, `adrive` on an asynchronous one:
+and returns pictures. It is written once; `drive` runs it on a blocking client, `adrive` on an async one:
 
     def run(self, request):
         reply = yield from retried(Call("POST", url, headers=key, json={"prompt": request.prompt}))

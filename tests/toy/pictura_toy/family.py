@@ -89,7 +89,7 @@ class Toy:
         levels = schedules.named(request.schedule)(Flow(), request.num_steps)
         denoise = watched(cfg(ask, text, null, request.guidance_scale), note)
         x = yield from translate(samplers.load(request.sampler)(noise(), levels, noise), denoise)
-        return x + request.options.get("tint", 0.0)
+        return (x + request.options.get("tint", 0.0)).clamp(-1, 1)
 
     def evaluate(self, net: str, variant: object, **inputs: Tensor) -> Tensor:
         if net == "text":
