@@ -15,6 +15,7 @@ cli
 server web integrations
 batch history
 task
+learning
 watching drawing loading
 completion
 inputs

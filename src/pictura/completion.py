@@ -11,7 +11,7 @@ from pictura.families import Family, Option
 from pictura.inputs import in_memory, requests
 from pictura.request import MAX_SEED, Request, random_seed
 
-__all__ = ["Call", "Item", "Model", "complete", "items"]
+__all__ = ["Call", "Item", "Model", "complete", "items", "whole"]
 
 # What a model may or may not be able to use; every one uses the prompt and the seed.
 _COMMON = ("negative_prompt", "size", "num_steps", "guidance_scale", "sampler", "schedule")
@@ -114,6 +114,14 @@ def _merged(request: Request, call: Call) -> Request:
                 parameter=name,
             )
     return replace(request, **call.values, options={**request.options, **call.options})
+
+
+def whole(name: str, value: object, most: int, *, least: int = 1) -> int:
+    """`value` if it is a whole number in this range; ParameterError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        message = f"{name} is {shown(value)}; give a whole number {least}..{most}"
+        raise ParameterError(message, parameter=name)
+    return value
 
 
 def _plus(seed: int | None, more: int) -> int | None:

@@ -35,7 +35,15 @@ class Loaded:
     stored: Mapping[str, torch.dtype] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     stamp: Hashable = None
+    measured: bool = False  # whether its networks are set to the data they see, as trained ones are
     _digest: tuple[Hashable, str] | None = None
+
+    def trainable(self) -> None:
+        """ParameterError unless the weights are float32: steps of training are too small for less."""
+        if self.dtype != torch.float32:
+            raise ParameterError(
+                f"dtype {self.dtype} cannot be trained; load with dtype=None", parameter="dtype"
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights as they are now, by "<network>.<parameter>"."""
@@ -102,6 +110,7 @@ def load(
         loaded.stored = {name: safetensors.torch_dtype(entry.dtype) for name, entry in entries.items()}
         loaded.files = tuple(sorted({entry.file for entry in entries.values()}))
         loaded.stamp = loaded.state()
+        loaded.measured = True
     return loaded
 
 

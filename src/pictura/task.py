@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from pictura import families, loading, presets
-from pictura.completion import Call, Model, items
+from pictura.completion import Call, Model, items, whole
 from pictura.drawing import WINDOW, Studio
-from pictura.errors import ParameterError, PresetError, shown
+from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
-from pictura.families import Family, Preset
+from pictura.families import Preset
 from pictura.formats import networks
 from pictura.inputs import is_single
+from pictura.learning import Learner
 from pictura.picture import Event, Step
 from pictura.watching import Collected, Scorer, asynchronous, best, with_bar
 
@@ -35,7 +36,7 @@ class _Presets:
         return {name: entry for name, entry in known.items() if entry.family == owner.family_name}
 
 
-class TextToImage:
+class TextToImage(Learner):
     """A text-to-image model; `from_preset` gives one.
 
     Calls may come in any order and from several threads: one changes nothing for the next.
@@ -47,7 +48,7 @@ class TextToImage:
     presets = _Presets()
 
     def __init__(self, loaded: loading.Loaded, *, exact: bool = False) -> None:
-        self._loaded = loaded
+        super().__init__(loaded)
         self._exact = exact
         self._studio: tuple[Hashable, Studio] | None = None
 
@@ -164,12 +165,12 @@ class TextToImage:
             },
             options={name: value for name, value in options.items() if value is not None},
             seed=seed,
-            num_images=_whole("num_images", num_images, 10_000) * _whole("best_of", best_of, 1000),
+            num_images=whole("num_images", num_images, 10_000) * whole("best_of", best_of, 1000),
             strict=strict,
         )
         model = Model(name=self.name, family=self.family, defaults=self._loaded.defaults())
         wanted = items(inputs, negative_prompts, call, model)
-        window = _whole("batch_size", batch_size, 4096)
+        window = whole("batch_size", batch_size, 4096)
         judge = scorer if callable(scorer) else scorer_named(scorer) if best_of > 1 else None
         events = self._current().draw(wanted, digest=self.digest, window=window, previews=previews)
         return events if best_of == 1 or judge is None else best(events, best_of, judge)
@@ -207,10 +208,6 @@ class TextToImage:
     def name(self) -> str:
         """As pictures record it; of a model from the hub with the commit."""
         return self._loaded.name
-
-    @property
-    def family(self) -> Family:
-        return self._loaded.family
 
     @property
     def digest(self) -> str:
@@ -252,9 +249,3 @@ class TextToImage:
 
 def _single(inputs: object, more: Mapping[str, Any]) -> bool:
     return is_single(inputs) and more.get("num_images", 1) == 1
-
-
-def _whole(name: str, value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ParameterError(f"{name} is {shown(value)}; give a whole number 1..{most}", parameter=name)
-    return value

@@ -28,13 +28,14 @@ class Denoiser(nn.Module):
         self.enter = nn.Linear(3 * SIDE * SIDE, width)
         self.time = nn.Linear(1, width)
         self.leave = nn.Linear(width, 3 * SIDE * SIDE)
+        self.words = nn.Linear(width, 3 * SIDE * SIDE)
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
         # Rows of a matrix agree in every bit from four rows on.
         rows, pad = len(x), max(0, 4 - len(x))
         x, time, text = (torch.cat([v, v[:1].expand(pad, *v.shape[1:])]) for v in (x, time, text))
         hidden = torch.tanh(self.enter(x.flatten(1)) + self.time(time[:, None]) + text)
-        return self.leave(hidden).unflatten(1, (3, SIDE, SIDE))[:rows]
+        return (self.leave(hidden) + self.words(text)).unflatten(1, (3, SIDE, SIDE))[:rows]
 
 
 class Toy:
@@ -113,12 +114,15 @@ class Toy:
         }
 
     def loss(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+        prediction, target = self.predict(batch, rng)
+        return {"text+denoiser": (prediction - target).square().mean()}
+
+    def predict(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor]:
         image = batch["image"]
         t = torch.rand(len(image), generator=rng)
         noise = torch.randn(image.shape, generator=rng)
         z = image + t[:, None, None, None] * (noise - image)
-        x0 = self.denoiser(z, t, self.evaluate("text", (), ids=batch["ids"]))
-        return {"text+denoiser": (x0 - image).square().mean()}
+        return self.denoiser(z, t, self.evaluate("text", (), ids=batch["ids"])), image
 
     def _ids(self, text: str) -> Tensor:
         ids = [zlib.crc32(word.encode()) % WORDS for word in text.split()][:LONGEST]

@@ -1,0 +1,111 @@
+"""The side of `TextToImage` that learns: `compile`, `fit` and `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pictura.completion import whole
+from pictura.families import Family
+from pictura.loading import Loaded
+from pictura.training import examples, fitting
+from pictura.training.compiling import Compiled
+from pictura.training.fitting import History
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """A model that can be trained. `stop_training`: set by a callback to end after the current epoch."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._compiled: Compiled | None = None
+        self.stop_training = False
+
+    @property
+    def family(self) -> Family:
+        """The algorithm and its networks."""
+        return self._loaded.family
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        metrics: Any = "auto",
+        *,
+        learning_rate: float | None = None,
+        clip: float = 1.0,
+    ) -> None:
+        """Say how `fit` is to train. Without it, everything is "auto".
+
+        optimizer: a name ("adamw"; "auto" is AdamW at 3e-4), a torch.optim class, a function of parameters,
+        or an optimizer made of `backbone.parameters()`. loss: "auto" is the model's own; a name ("mse",
+        "mae", "huber") or a function compares what the model predicts with what it should. metrics: "auto"
+        is "mse"; a name, a function or several. clip: largest norm of the gradient. ParameterError for what
+        the model cannot use.
+        """
+        self._compiled = Compiled.of(
+            self.family, optimizer, loss, metrics, learning_rate=learning_rate, clip=clip
+        )
+
+    def fit(
+        self,
+        data: object,
+        epochs: int = 1,
+        *,
+        batch_size: int = 16,
+        validation_data: object = None,
+        callbacks: Sequence[object] = (),
+        shuffle: bool = True,
+        seed: int = 0,
+        verbose: bool | None = None,
+    ) -> History:
+        """Train on captioned pictures and return the history: `.history["loss"]`, `["val_loss"]`, ...
+
+        data: a folder of pictures, each with its caption in a .txt file beside it or all in metadata.jsonl; a
+        data set, a data loader, or any iterable of {"images": picture, "prompts": text}. Pictures of another
+        size than the model's are scaled and cropped about the centre. Words that a model with room for them
+        has never seen are learnt: `.new_words`. callbacks: objects with methods like those of
+        `training.fitting.Callback`. verbose: a line an epoch on standard error; by default on a terminal
+        only. The same call on the same weights trains the same.
+        """
+        loaded = self._loaded
+        whole("epochs", epochs, 10**9)
+        size = loaded.defaults().get("size")
+        source = examples.read(data, epochs=epochs, size=size)
+        held_out = None
+        if validation_data is not None:
+            held_out = examples.read(validation_data, epochs=epochs, size=size, name="validation_data")
+        loaded.trainable()
+        self.stop_training = False
+        history = fitting.fit(
+            self.family,
+            source,
+            self._compiled or Compiled.of(self.family),
+            model=self,
+            device=loaded.device,
+            epochs=epochs,
+            batch_size=whole("batch_size", batch_size, 10**6),
+            validation=held_out,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            seed=whole("seed", seed, 2**62, least=0),
+            measure=not loaded.measured,
+            verbose=sys.stderr.isatty() if verbose is None else verbose,
+        )
+        loaded.measured = True
+        return history
+
+    def evaluate(self, data: object, *, batch_size: int = 16) -> dict[str, float]:
+        """Mean loss and metrics over captioned pictures (as for `fit`), the same each time."""
+        source = examples.read(data, size=self._loaded.defaults().get("size"))
+        self._loaded.trainable()
+        return fitting.evaluate(
+            self.family,
+            source,
+            self._compiled or Compiled.of(self.family),
+            device=self._loaded.device,
+            batch_size=whole("batch_size", batch_size, 10**6),
+        )
