@@ -38,6 +38,7 @@ def presets() -> Mapping[str, Preset]:
 
 
 def names() -> tuple[str, ...]:
+    """The names of all presets, sorted."""
     return tuple(sorted(presets()))
 
 

@@ -116,7 +116,7 @@ class Request:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
-        """The request whose `to_dict` is `values`; ParameterError for an unknown field or one out of range."""
+        """The request whose `to_dict` is `values`; ParameterError for any other field or value."""
         known = {f.name for f in fields(cls)}
         for name in values:
             if name not in known:

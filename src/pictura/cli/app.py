@@ -20,6 +20,7 @@ import typer
 from pictura.cli import data, models
 from pictura.cli.compare import compare
 from pictura.cli.doctor import doctor
+from pictura.cli.evaluate import evaluate
 from pictura.cli.generate import generate
 from pictura.cli.replay import inspect, replay
 from pictura.cli.show import say
@@ -40,6 +41,7 @@ app.command()(compare)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command()(train)
+app.command()(evaluate)
 app.command()(doctor)
 
 

@@ -58,7 +58,7 @@ def compare(
                 model = TextToImage.from_preset(name)
                 columns.append([])
                 for request in requests:
-                    columns[-1].append(model.generate(request).image)
+                    columns[-1].append(model.generate(request, progress=False).image)
                     bar.advance()
         except KeyboardInterrupt:
             raise Cancelled("interrupted; the sheet was not complete and is not kept") from None

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,8 @@ from pictura.request import Request
 
 if TYPE_CHECKING:
     from pictura.picture import Event, Failure, Picture
+
+RESERVED = set(Request.__dataclass_fields__) - {"schedule"}  # what options of the command line stand for
 
 
 def number(text: str) -> Any:
@@ -119,7 +121,7 @@ def generate(
         "size": size,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    extra = _options(option or ()) | _loras(lora or ())
+    extra = parsed_options(option or (), RESERVED) | _loras(lora or ())
     if not isinstance(images, int) or images < 1:
         raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")
     schedule = extra.get("schedule")
@@ -260,14 +262,17 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
     return (line.strip() for line in lines if line.strip())
 
 
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise."""
+def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
+    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
+
+    Raises ParameterError for one of the `reserved` names, which are given in other ways.
+    """
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
-        if name in Request.__dataclass_fields__ and name != "schedule":
+        if name in reserved:
             raise ParameterError(f"option {name!r} has a place of its own; see --help", parameter=name)
         try:
             values[name] = json.loads(text)

@@ -13,7 +13,7 @@ import typer
 
 from pictura.cli.generate import number
 from pictura.cli.show import progress, say
-from pictura.errors import Cancelled, FileError, ParameterError, shown
+from pictura.errors import Cancelled, FileError, InputError, ParameterError, TrainingError, shown
 
 LOG = "log.jsonl"
 WAIT = 0.5  # seconds between two looks at the log
@@ -48,7 +48,10 @@ def train(
         raise FileError(
             f"there is no recipe {shown(str(recipe))}; give a TOML file such as recipes/scenes.toml"
         )
-    plan = read(recipe)
+    try:
+        plan = read(recipe)
+    except TrainingError as error:  # a recipe is input
+        raise InputError(str(error)) from error
     if processes is not None:
         if not isinstance(processes, int) or processes < 1:
             message = f"processes is {shown(processes)}; give a whole number, 1 or more"
@@ -65,7 +68,7 @@ def train(
             launch(plan, folder)
         except KeyboardInterrupt:
             raise Cancelled(f"interrupted; the same command goes on from {folder}") from None
-    say(f"trained; the model is in {folder}")
+    say(f"trained; the model is in {folder / 'preset'}")
 
 
 @contextmanager

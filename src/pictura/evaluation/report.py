@@ -61,6 +61,7 @@ class Share:
 
     @property
     def value(self) -> float:
+        """`right` / `total`."""
         return self.right / self.total
 
 
@@ -86,6 +87,7 @@ class Report:
     judged: tuple[Judged, ...]
 
     def share(self, category: str, checker: str = "template") -> Share:
+        """The share of one category by one checker; StopIteration where there is none."""
         return next(s for s in self.shares if (s.category, s.checker) == (category, checker))
 
     def failures(self) -> list[Judged]:

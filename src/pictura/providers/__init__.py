@@ -63,6 +63,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
+        """Whether the status says success."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
@@ -92,7 +93,9 @@ class Provider(Protocol):
         """ParameterError, naming what is allowed, before anything is sent."""
         ...
 
-    def run(self, request: Request) -> Flow[list[Picture]]: ...
+    def run(self, request: Request) -> Flow[list[Picture]]:
+        """The calls that make the pictures of one request, and the pictures."""
+        ...
 
 
 def names() -> tuple[str, ...]:

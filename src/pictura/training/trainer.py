@@ -48,6 +48,7 @@ def parameters(networks: Networks, key: str) -> dict[str, nn.Parameter]:
 
 
 def adamw(networks: Networks, key: str, o: Optimizer) -> torch.optim.Optimizer:
+    """AdamW over the networks joined in `key`, a group for each rate; "base" is the rate before warm-up."""
     lr = o.lr[key] if isinstance(o.lr, dict) else o.lr
     groups: dict[float, dict[str, Any]] = {}
     for name, p in parameters(networks, key).items():
@@ -66,6 +67,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Take in the weights after `step` (0..); early steps are forgotten faster."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = [(self.average[n], v) for n, v in self.live.items() if v.is_floating_point()]
         torch._foreach_lerp_([a for a, _ in pairs], [v.detach() for _, v in pairs], 1 - decay)
@@ -225,6 +227,7 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
 
 
 def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
+    """Process `rank` of `world`: join the others, then `run`."""
     if world > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         backend = "nccl" if recipe.device == "cuda" else "gloo"
