@@ -1,6 +1,6 @@
 """Cut the sprite atlas of the scenes data set from Noto Color Emoji.
 
-    python scripts/make_sprites.py [FONT.ttf]
+python scripts/make_sprites.py [FONT.ttf]
 """
 
 from __future__ import annotations

@@ -1,0 +1,12 @@
+"""Write every generated page: docs/cli.md, docs/api.md and the tree in README.md. Used by `make docs`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+for name in ("make_cli_docs", "make_api_docs", "make_tree"):
+    subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py")], check=True)
