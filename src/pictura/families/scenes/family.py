@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -41,7 +42,7 @@ OPTIONS = (
     Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
     Option(name="guidance_low", type=float, default=0.0, help="no guidance at or below this noise / signal"),
     Option(
-        name="guidance_high", type=float, default=float("inf"), help="no guidance above this noise / signal"
+        name="guidance_high", type=float, default=None, help="no guidance above this noise / signal"
     ),
 )
 
@@ -129,7 +130,7 @@ class Scenes:
         text, null = yield self._ask_text(request.prompt), self._ask_text(request.negative_prompt or "")
         scale, phi = request.guidance_scale, options.get("guidance_rescale", 0.0)
         guided = rescaled(ask, text, null, scale, phi) if phi else cfg(ask, text, null, scale)
-        low, high = options.get("guidance_low", 0.0), options.get("guidance_high", float("inf"))
+        low, high = options.get("guidance_low", 0.0), options.get("guidance_high") or math.inf
         denoise = limited(guided, plain(ask, text), low, high)
         levels = schedules.named(request.schedule)(Flow(), request.num_steps)
         sampler = samplers.load(request.sampler)
