@@ -12,7 +12,7 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell command -v nvidia-smi)
 
-DEMO := 'a cat left of a pizza on a blue background' 'three stars' 'a red car above a tree' 'a rocket on black'
+DEMO := 'a cat left of a pizza on a blue background' 'three stars' 'an owl above a pine tree' 'a rocket on a yellow background'
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
