@@ -17,7 +17,7 @@ from PIL import ImageFont
 from pictura.datasets.scenes.grammar import COLOURS, caption, captions, held_out, is_held_out, things
 from pictura.datasets.scenes.render import NONE, WHOLE, cut_sprite, labels, render, sprites
 from pictura.datasets.scenes.stream import example
-from pictura.families.scenes.words import LENGTH, ROWS, word_list
+from pictura.datasets.scenes.words import LENGTH, ROWS, word_list
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 MANY = [example(i) for i in range(3000)]

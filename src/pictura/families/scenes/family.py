@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pictura import samplers
 from pictura.datasets.scenes.grammar import Scene
 from pictura.datasets.scenes.render import NONE, WHOLE, labels
+from pictura.datasets.scenes.words import LENGTH, ROWS, notes, word_list
 from pictura.engine import Ask, Program, translate
 from pictura.errors import ParameterError, PresetError
 from pictura.families import Option
@@ -24,7 +25,6 @@ from pictura.request import Request
 from pictura.samplers import schedules
 
 from .model import Denoiser, Labels, TextEncoder
-from .words import LENGTH, READ_AS, ROWS, word_list
 
 ARCHITECTURE: dict[str, Any] = {
     "side": 128, "patch": 16, "coefficients": 512, "width": 256, "heads": 4, "hidden": 704,
@@ -100,17 +100,7 @@ class Scenes:
             samplers.check_options(request.sampler, self._sampler_options(request))
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        tokens = self.words.encode(request.prompt)
-        notes = [f"unknown word {word!r} was ignored" for word in dict.fromkeys(tokens.unknown)]
-        notes += [
-            f"{word!r} was ignored: the caption is longer than {LENGTH} words" for word in tokens.dropped
-        ]
-        for word in request.prompt.lower().split():
-            if word in READ_AS and len(set(tokens.nouns) - {-1}) > 1:
-                notes.append(f"{word!r} was read as '{READ_AS[word]} of'")
-        if tokens.ids == self.words.encode("").ids:
-            notes.append("the prompt says nothing this model knows: the picture is unconditional")
-        return tuple(notes)
+        return notes(self.words, request.prompt)
 
     def run(self, request: Request, note: Callable[[Level, Tensor], None]) -> Program:
         """Flow matching from noise to picture, with classifier-free guidance."""

@@ -1,11 +1,12 @@
-"""The words that `scenes` knows."""
+"""The words of the scenes, as tokens for a model that learns them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pictura.datasets.scenes.grammar import COLOURS, NUMBERS, RELATIONS, things
 from pictura.text.wordlist import NULL, PAD, PLURAL, UNKNOWN, WordList
+
+from .grammar import COLOURS, NUMBERS, RELATIONS, things
 
 LENGTH = 8
 ROWS = 320  # rows of the embedding: 284 words and room for names learnt later
@@ -36,3 +37,18 @@ def word_list(taught: Iterable[str] = ()) -> WordList:
         entries.append(token)
         names[token] = (token,)
     return WordList(entries, names, {**SYNONYMS, **READ_AS}, LENGTH)
+
+
+def notes(words: WordList, prompt: str) -> tuple[str, ...]:
+    """What the user should know about how `prompt` is read: words ignored or read as others."""
+    tokens = words.encode(prompt)
+    told = [f"unknown word {word!r} was ignored" for word in dict.fromkeys(tokens.unknown)]
+    told += [
+        f"{word!r} was ignored: the caption is longer than {words.length} words" for word in tokens.dropped
+    ]
+    for word in prompt.lower().split():
+        if word in READ_AS and len(set(tokens.nouns) - {-1}) > 1:
+            told.append(f"{word!r} was read as '{READ_AS[word]} of'")
+    if tokens.ids == words.encode("").ids:
+        told.append("the prompt says nothing this model knows: the picture is unconditional")
+    return tuple(told)
