@@ -1,0 +1,1 @@
+"""GAN-CLS: generative adversarial text to image synthesis (Reed et al. 2016)."""
