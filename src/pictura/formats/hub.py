@@ -54,7 +54,7 @@ def fetch(handle: str) -> Snapshot:
     from huggingface_hub import constants
 
     repository, revision = parse(handle)
-    offline = constants.is_offline_mode()
+    offline = bool(constants.HF_HUB_OFFLINE)
     try:
         folder = huggingface_hub.snapshot_download(
             repository,

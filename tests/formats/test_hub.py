@@ -1,0 +1,133 @@
+"""The hub's real client against a hub on the loopback interface."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from loopback_hub import Hub, Repository, running
+
+import pictura
+from pictura import CheckpointError, PresetError, ProviderError, TextToImage
+from pictura.formats import hub as handles
+
+TOY = Path(__file__).parents[1] / "toy" / "pictura_toy" / "weights"
+FILES = {path.name: path.read_bytes() for path in TOY.iterdir()}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    online(monkeypatch, True)
+    with running() as started:
+        monkeypatch.setenv("HF_ENDPOINT", started.url)
+        yield started
+
+
+def online(monkeypatch: pytest.MonkeyPatch, yes: bool) -> None:
+    """HF_HUB_OFFLINE is read once, when the client is imported."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not yes)
+    huggingface_hub.close_session()
+
+
+def test_a_model_is_fetched_and_its_commit_recorded(hub: Hub, tmp_path: Path) -> None:
+    repository = hub.repositories["me/toy"] = Repository()
+    commit = repository.push({**FILES, "pytorch_model.bin": b"a pickle", "code.py": b"a program"})
+    model = TextToImage.from_preset("hf://me/toy")
+    assert model.name == f"hf://me/toy@{commit}"
+    picture = model.generate("red", seed=1)
+    assert picture.request.model == model.name and picture.model_digest == model.digest
+    assert np.array_equal(picture, TextToImage.from_preset("toy").generate("red", seed=1))
+    assert not any(".bin" in line or ".py" in line for line in hub.requests), "only data is downloaded"
+    model.save_to_preset(tmp_path / "copy")
+    assert commit in (tmp_path / "copy" / "config.json").read_text()
+
+
+def test_a_revision_is_what_it_says(hub: Hub) -> None:
+    repository = hub.repositories["me/toy"] = Repository()
+    first = repository.push(FILES, "v1")
+    other = FILES["config.json"].replace(b'"num_steps": 5', b'"num_steps": 3')
+    second = repository.push({**FILES, "config.json": other})
+    assert handles.fetch("hf://me/toy@v1").commit == first
+    assert handles.fetch("hf://me/toy").commit == handles.fetch("hf://me/toy@main").commit == second
+    assert handles.fetch(f"hf://me/toy@{first}").commit == first
+    assert TextToImage.from_preset("hf://me/toy@v1").generate("red").request.num_steps == 5
+    assert TextToImage.from_preset("hf://me/toy").generate("red").request.num_steps == 3
+
+
+def test_nothing_is_fetched_twice(hub: Hub) -> None:
+    commit = hub.repositories.setdefault("me/toy", Repository()).push(FILES)
+    handles.fetch("hf://me/toy")
+    hub.requests.clear()
+    handles.fetch("hf://me/toy")
+    assert not any("resolve" in line for line in hub.requests)
+    hub.requests.clear()
+    assert handles.fetch(f"hf://me/toy@{commit}").folder.is_dir()
+    assert hub.requests == []
+
+
+def test_offline_uses_the_cache_and_asks_nobody(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.repositories.setdefault("me/toy", Repository()).push(FILES)
+    handles.fetch("hf://me/toy")
+    online(monkeypatch, False)
+    hub.requests.clear()
+    assert handles.fetch("hf://me/toy").commit == commit
+    with pytest.raises(PresetError, match="not in the cache and the hub is offline"):
+        handles.fetch("hf://me/another")
+    assert hub.requests == []
+
+
+def test_a_hub_that_is_down_leaves_the_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.repositories.setdefault("me/toy", Repository()).push(FILES)
+    handles.fetch("hf://me/toy")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        assert handles.fetch("hf://me/toy").commit == commit
+        with pytest.raises(ProviderError, match="could not be fetched") as caught:
+            handles.fetch("hf://me/another")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("handle", "said"),
+    [
+        ("hf://me/none", "has no model 'me/none'"),
+        ("hf://me/toy@v9", "has no revision 'v9'"),
+        ("hf://me/shut", "accept its terms"),
+        ("hf://me", "no hub handle"),
+        ("hf://me/toy@", "no hub handle"),
+        ("hf://me/toy/more", "no hub handle"),
+        ("hf://me/..", "no hub handle"),
+        ("hf://../../etc", "no hub handle"),
+        ("hf://me/--x", "no name a hub model can have"),
+        ("ftp://me/toy", "ftp:// is unknown"),
+    ],
+)
+def test_handles_that_lead_nowhere(hub: Hub, handle: str, said: str) -> None:
+    hub.repositories["me/toy"] = Repository()
+    hub.repositories["me/toy"].push(FILES)
+    hub.repositories["me/shut"] = Repository(gated=True)
+    hub.repositories["me/shut"].push(FILES)
+    with pytest.raises(PresetError, match=said) as caught:
+        TextToImage.from_preset(handle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_download_is_told(hub: Hub) -> None:
+    broken = {**FILES, "model.safetensors": FILES["model.safetensors"][:-8]}
+    hub.repositories.setdefault("me/toy", Repository()).push(broken)
+    with pytest.raises(CheckpointError, match="not a sound safetensors file"):
+        TextToImage.from_preset("hf://me/toy")
+
+
+def test_a_registered_name_may_be_a_handle(hub: Hub) -> None:
+    commit = hub.repositories.setdefault("me/toy", Repository()).push(FILES)
+    pictura.presets.register("my-hub-toy", f"hf://me/toy@{commit}")
+    assert TextToImage.from_preset("my-hub-toy").name == f"hf://me/toy@{commit}"
