@@ -14,6 +14,8 @@ import pictura
 
 SOURCE = Path(pictura.__file__).parents[1]
 VALUES = {"numpy", "PIL"}  # request and picture
+TERMINAL = {"typer", "click", "shellingham", "annotated_doc", "typing_extensions"}
+TERMINAL |= {"rich", "markdown_it", "mdurl", "pygments"}  # help in colour
 ALLOWED = {
     "import pictura": set(),
     "import pictura; dir(pictura); pictura.__version__": set(),
@@ -21,7 +23,13 @@ ALLOWED = {
     "import pictura; pictura.Request": set(),
     "import pictura; pictura.Picture": VALUES,
     "import pictura; pictura.samplers()": set(),
-    "import pictura; pictura.families": set(),
+    "import pictura; pictura.families.presets()": set(),
+    "from pictura import presets; presets.names()": set(),
+    "from pictura import providers; [providers.load(name) for name in providers.names()]": VALUES,
+    "from pictura.cli import main": set(),
+    "from pictura.cli import main; main(['--version'])": TERMINAL,
+    "from pictura.cli import main; main(['--help'])": TERMINAL,
+    "from pictura.cli import main; main(['generate', '--help'])": TERMINAL,
 }
 REPORT = """
 import json, sys, sysconfig
@@ -50,3 +58,9 @@ def loaded(statement: str) -> set[str]:
 @pytest.mark.parametrize("statement", ALLOWED)
 def test_only_what_is_needed_is_loaded(statement: str) -> None:
     assert loaded(statement) <= ALLOWED[statement]
+
+
+def test_every_public_name_exists() -> None:
+    for name in pictura.__all__:
+        assert getattr(pictura, name) is not None
+    assert set(pictura.__all__) <= set(dir(pictura))
