@@ -16,6 +16,7 @@ SOURCE = Path(pictura.__file__).parents[1]
 VALUES = {"numpy", "PIL"}  # request and picture
 TERMINAL = {"typer", "click", "shellingham", "annotated_doc", "typing_extensions"}
 TERMINAL |= {"rich", "markdown_it", "mdurl", "pygments"}  # help in colour
+TERMINAL |= {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}  # typer's own
 ALLOWED = {
     "import pictura": set(),
     "import pictura; dir(pictura); pictura.__version__": set(),
