@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 demo: $(VENV)/.local
 	rm -rf out/demo
-	$(BIN)/pictura generate $(DEMO) --seed 7 --out out/demo/
+	$(BIN)/pictura generate $(DEMO) --seed 7 --show --out out/demo/
 	@echo "The pictures are in $(CURDIR)/out/demo:" && ls out/demo
 
 test: $(VENV)/.dev

@@ -45,7 +45,12 @@ def test_everything_is_inside(wheel: Path) -> None:
     for path in SOURCE.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert f"pictura/{path.relative_to(SOURCE).as_posix()}" in inside
-    for name in ("py.typed", "datasets/scenes/vocabulary.tsv", "datasets/scenes/sprites.png"):
+    for name in (
+        "py.typed",
+        "datasets/scenes/vocabulary.tsv",
+        "datasets/scenes/sprites.png",
+        "families/scenes/weights/model.safetensors",
+    ):
         assert f"pictura/{name}" in inside
     outside = {name for name in inside if not name.startswith(("pictura/", "pictura-"))}
     assert not outside and not any("__pycache__" in name or name.endswith(".pt") for name in inside)
@@ -91,3 +96,6 @@ def test_it_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
         "import pictura; print(pictura.Request.from_json(pictura.Request(prompt='a cat').to_json()).prompt)"
     )
     assert run(python, "-c", code, cwd=tmp_path).strip() == "a cat"
+    order = ["generate", "a cat", "--seed", "1", "--steps", "2", "--out", "cat.png"]
+    run(venv / "bin" / "pictura", *order, cwd=tmp_path)
+    assert pictura.Picture.open(tmp_path / "cat.png").request.prompt == "a cat"
