@@ -172,13 +172,17 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
     """One process of `world`; rank 0 writes log, checkpoints and grids."""
     torch.set_num_threads(recipe.threads)
     family, networks = build(recipe)
+    device = torch.device(recipe.device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", rank % torch.cuda.device_count())
     for module in networks.values():
-        module.to(recipe.device).train()
+        module.to(device).train()
         if recipe.compile:
             module.compile()
     rows = recipe.batch // world
-    probe = family.loss(family.prepare([named(recipe.data)(i) for i in range(rows)]), generator(0))
-    optimizers = {key: adamw(networks, key, recipe.optimizer) for key in probe}
+    probe = family.prepare([named(recipe.data)(i) for i in range(rows)])
+    keys = family.loss({name: value.to(device) for name, value in probe.items()}, generator(0))
+    optimizers = {key: adamw(networks, key, recipe.optimizer) for key in keys}
     ema = Ema(networks, recipe.ema)
     checkpoint = out / "state.safetensors"
     first = load(checkpoint, networks, ema, optimizers) if checkpoint.exists() else 0
@@ -193,7 +197,7 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
         family.begin_training(None, **options)
         source = named(recipe.data, **data)
         batch = family.prepare([source(done + rank * rows + i) for i in range(rows)])
-        batch = {name: value.to(recipe.device) for name, value in batch.items()}
+        batch = {name: value.to(device) for name, value in batch.items()}
         waited += time.monotonic() - tick
         factor = recipe.rate(step, done)
         for group in (g for optimizer in optimizers.values() for g in optimizer.param_groups):
@@ -230,7 +234,7 @@ def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
     """Process `rank` of `world`: join the others, then `run`."""
     if world > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        backend = "nccl" if recipe.device == "cuda" else "gloo"
+        backend = "nccl" if recipe.device.startswith("cuda") else "gloo"
         dist.init_process_group(
             backend, init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=world
         )

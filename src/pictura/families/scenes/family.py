@@ -214,13 +214,14 @@ class Scenes:
         b = len(batch["image"])
         dtype = getattr(torch, recipe["dtype"])
         x = (net.encode(batch["image"]) - net.mean) @ net.basis
+        # Random numbers come from the CPU, so that a run is the same on every device.
         shares = torch.tensor([share for share, _, _ in recipe["times"]])
         which = torch.multinomial(shares, b, replacement=True, generator=rng)
         centre = torch.tensor([[m, s] for _, m, s in recipe["times"]])[which]
-        t = torch.sigmoid(centre[:, 0] + centre[:, 1] * torch.randn(b, generator=rng))
-        noise = torch.randn(x.shape, generator=rng)
-        dropped = torch.rand(b, generator=rng) < recipe["drop_caption"]
-        null = torch.tensor(self.words.padded(self.words.encode("")))
+        t = torch.sigmoid(centre[:, 0] + centre[:, 1] * torch.randn(b, generator=rng)).to(x.device)
+        noise = torch.randn(x.shape, generator=rng).to(x.device)
+        dropped = (torch.rand(b, generator=rng) < recipe["drop_caption"]).to(x.device)
+        null = torch.tensor(self.words.padded(self.words.encode("")), device=x.device)
         tokens = torch.where(dropped[:, None], null, batch["tokens"])
 
         text = self.text(tokens, dtype)
