@@ -171,6 +171,38 @@ def test_unknown_words_are_noted(
     assert "zeppelin" in capsys.readouterr().err
 
 
+# The built-in model
+
+
+@pytest.fixture(scope="module")
+def scenes() -> pictura.TextToImage:
+    return pictura.TextToImage.from_preset("scenes")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "more", "allowed"),
+    [
+        ("size", {"size": "63x63"}, "128x128"),
+        ("size", {"size": (8192, 8192)}, "128x128"),
+        ("sampler", {"sampler": "heum"}, "did you mean 'heun'"),
+        ("schedule", {"schedule": "karas"}, "did you mean 'karras'"),
+        ("churn", {"churn": 1}, "can use"),
+    ],
+)
+def test_what_scenes_cannot_do(
+    scenes: pictura.TextToImage, parameter: str, more: dict[str, Any], allowed: str
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        scenes.generate("a cat", **more)
+    assert caught.value.parameter == parameter and allowed in str(caught.value)
+
+
+def test_what_scenes_notes(scenes: pictura.TextToImage) -> None:
+    picture, empty = scenes.generate(["a cat and a flibbertigibbet", ""], seed=1, num_steps=1)
+    assert any("flibbertigibbet" in note for note in picture.notes)
+    assert any("unconditional" in note for note in empty.notes)
+
+
 # Files
 
 
