@@ -332,3 +332,23 @@ def test_global_random_numbers_are_not_touched():
     engine.add(family.run(sampler="dpmpp_sde"))
     engine.run()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_interrupted_step_can_be_taken_again():
+    """Ctrl-C inside a network: nothing is lost, and the picture is the same."""
+
+    class Interrupted(Small):
+        def evaluate(self, net, variant, **inputs):
+            answer = super().evaluate(net, variant, **inputs)
+            if net == "denoiser" and self.passes[net] == 3:
+                raise KeyboardInterrupt
+            return answer
+
+    family = Interrupted()
+    engine = Engine(family)
+    tickets = [engine.add(family.run(seed=seed)) for seed in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    engine.run()
+    for seed, ticket in enumerate(tickets):
+        assert torch.equal(ticket.result, solve(Small(), Small().run(seed=seed)))

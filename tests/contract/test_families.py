@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pictura import families, samplers
+from pictura import discovery, families, samplers
 from pictura.engine import Ask, Engine, solve
-from pictura.errors import ParameterError, PresetError
+from pictura.errors import InputError, ParameterError, PresetError
 from pictura.families import Family, Option
 from pictura.request import Request
 
@@ -187,3 +187,25 @@ def test_examples_become_a_batch_and_a_loss(family):
         torch.testing.assert_close(loss, losses[1][name])
         assert set(name.split("+")) & set(family.networks()), "a loss is keyed by the networks it updates"
     assert torch.equal(before, torch.get_rng_state()), "loss draws from its own generator"
+
+
+def test_a_broken_family_of_another_package_takes_no_other_with_it(tmp_path, monkeypatch):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "__init__.py").write_text("")
+    info = tmp_path / "bare-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bare\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[pictura.families]\nbare = bare.family:FAMILY\ngone = gone.family:FAMILY\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    discovery.found.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="'gone' are left out"):
+            assert "toy" in families.presets()
+        with pytest.raises(InputError, match="'gone' could not be imported"):
+            families.load("gone")
+        with pytest.raises(ParameterError, match="did you mean 'scenes'"):
+            families.load("scene")
+    finally:
+        discovery.found.cache_clear()

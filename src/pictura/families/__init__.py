@@ -5,12 +5,15 @@ This package is light: torch is imported by a family's own modules when it is lo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 from pictura.discovery import found
 from pictura.discovery import loaded as _loaded
+from pictura.errors import InputError
 from pictura.levels import Level
 from pictura.request import Request
 
@@ -123,11 +126,22 @@ def load(name: str) -> type[Family]:
 
 
 def presets() -> dict[str, Preset]:
-    """The built-in presets of all families by name, read from their `presets.py` without importing torch."""
+    """The built-in presets of all families by name, read from their `presets.py` without importing torch.
+
+    A family may have none. One of another package that cannot be imported is left out with a warning: it
+    must not take the others with it.
+    """
     result: dict[str, Preset] = {}
     for name in _all():
-        target = {name: f"{package(name)}.presets:PRESETS"}
-        result |= cast("Mapping[str, Preset]", _loaded("family", name, target))
+        module = f"{package(name)}.presets"
+        try:
+            if find_spec(module) is not None:
+                target = {name: f"{module}:PRESETS"}
+                result |= cast("Mapping[str, Preset]", _loaded("family", name, target))
+        except (ImportError, InputError) as error:
+            if module.startswith(f"{__name__}."):
+                raise
+            warnings.warn(f"the presets of family {name!r} are left out: {error}", stacklevel=2)
     return result
 
 
