@@ -401,3 +401,68 @@ def test_train_refuses_bad_input(
     assert run(["train", *arguments]) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small `scenes` that has learnt nothing."""
+    import torch
+
+    from pictura import families
+    from pictura.training.results import export
+
+    small = {"width": 64, "heads": 1, "hidden": 64, "depth": 1, "text_depth": 1, "coefficients": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        family = families.load("scenes").from_config(small)
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    export(family, folder, {})
+    return folder
+
+
+def test_evaluate_reports_what_is_right(untrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = ["evaluate", str(untrained), "--count", "1", "--option", "num_steps=1"]
+    assert run([*order, "--out", "report"]) == 0
+    out, err = capsys.readouterr()
+    for category in ("single object", "relation", "count", "held-out relation", "background"):
+        assert f"| {category} |" in out
+    assert err == "the report is in report\n"
+    assert {"report.md", "report.html", "report.json"} <= {path.name for path in Path("report").iterdir()}
+    assert run([*order, "--out", "report"]) == 2
+    assert run([*order, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["settings"] == {"num_steps": 1} and facts["request"]["num_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--suite", "scene"], "did you mean 'scenes'"),
+        (["--count", "0"], "count is 0"),
+        (["--seed", "x"], "seed is 'x'"),
+        (["--option", "seed=3"], "place of its own"),
+    ],
+)
+def test_evaluate_refuses_bad_input(
+    untrained: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(untrained), *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and words in err
+
+
+def test_a_short_run_trains_a_model(untrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tiny.toml").write_text(
+        'family = "scenes"\ndata = "scenes"\nsamples = 16\nbatch = 8\nlog_every = 1\n'
+        "[architecture]\nwidth = 64\nheads = 1\nhidden = 64\ndepth = 1\ntext_depth = 1\ncoefficients = 16\n"
+    )
+    assert run(["train", "tiny.toml"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[:4] for line in err.splitlines()[:2]] == [
+        ["step", "1", "samples", "8"],
+        ["step", "2", "samples", "16"],
+    ]
+    assert "the model is in runs/tiny/preset" in err
+    assert run(["generate", "a cat", "--model", "runs/tiny/preset", "--steps", "1", "--seed", "1"]) == 0
+    assert run(["train", "tiny.toml", "--no-resume"]) == 2
