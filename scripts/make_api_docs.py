@@ -19,6 +19,7 @@ PAGE = ROOT / "docs" / "api.md"
 MODULES = (
     "",
     "task",
+    "learning",
     "request",
     "picture",
     "errors",
@@ -43,6 +44,7 @@ MODULES = (
     "training.trainer",
     "training.data",
     "evaluation",
+    "evaluation.run",
     "evaluation.report",
     "evaluation.composition",
 )

@@ -31,7 +31,9 @@ BATCH = 16
 class Draws(Protocol):
     """What is evaluated: a `TextToImage`, or anything else with its `generate`."""
 
-    def generate(self, inputs: Any, /, *, seed: int | None = ..., **settings: Any) -> Iterable[Picture]: ...
+    def generate(self, inputs: Any, /, *, seed: int | None = ..., **settings: Any) -> Iterable[Picture]:
+        """Pictures in the order of the prompts, with the seeds `seed`, `seed` + 1, ..."""
+        ...
 
 
 def evaluate(
