@@ -142,7 +142,9 @@ def generate(
     events = network.stream(
         inputs, num_images=images, negative_prompts=negative, strict=strict, **settings, **extra
     )
-    return keep(events, total, save, teller(show_pictures, as_json), as_json)
+    rivals = extra.get("best_of", 1)  # pictures made for each one kept
+    drawn = None if total is None else total * rivals
+    return keep(events, drawn, save, teller(show_pictures, as_json), as_json)
 
 
 def keep(
@@ -152,7 +154,10 @@ def keep(
     tell: Callable[[Picture, Path], None],
     as_json: bool = False,
 ) -> int:
-    """Save and tell each picture as it comes; the exit status. Raises Cancelled on Ctrl-C."""
+    """Save and tell each picture as it comes; the exit status. Raises Cancelled on Ctrl-C.
+
+    `total` is the number of pictures that will be drawn, where it is known.
+    """
     from pictura.picture import Failure, Picture, Step
 
     kept, failed, steps = 0, 0, dict[int, int]()

@@ -173,7 +173,7 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
     torch.set_num_threads(recipe.threads)
     family, networks = build(recipe)
     device = torch.device(recipe.device)
-    if device.type == "cuda" and device.index is None:
+    if recipe.device == "cuda":  # any of them
         device = torch.device("cuda", rank % torch.cuda.device_count())
     for module in networks.values():
         module.to(device).train()
