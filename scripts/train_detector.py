@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch.nn import functional as F
 
 from pictura.datasets.scenes.grammar import CANVAS, COLOURS, OBJECT, PATCH
@@ -120,11 +120,10 @@ def spoil(rng: np.random.Generator, canvas: NDArray[np.float32]) -> NDArray[np.u
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
-def train(steps: int, batch: int, seed: int, report: int) -> Detector:
-    torch.manual_seed(seed)
-    net = Detector().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps, pct_start=0.15)
+def train(net: Detector, steps: int, batch: int, seed: int, rate: float, report: int) -> Detector:
+    net = net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.15)
     source, began = lessons(seed), time.perf_counter()
     for step in range(1, steps + 1):
         taken = [next(source) for _ in range(batch)]
@@ -139,7 +138,7 @@ def train(steps: int, batch: int, seed: int, report: int) -> Detector:
         optimizer.zero_grad(set_to_none=True)
         (10 * of_centre + of_thing + of_colour).backward()
         optimizer.step()
-        rate.step()
+        schedule.step()
         if step % report == 0:
             right = (thing.permute(0, 2, 3, 1)[there].argmax(-1) == grid[there]).float().mean()
             print(f"step {step}: centre {of_centre:.4f} object {of_thing:.3f} ({right:.0%} right) "
@@ -162,10 +161,17 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=1800)
     arguments.add_argument("--batch", type=int, default=64)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    arguments.add_argument("--start", type=Path, help="weights to go on from")
     arguments.add_argument("--report", type=int, default=50, help="steps between lines of progress")
     given = arguments.parse_args()
     torch.set_num_threads(1)
-    net = train(given.steps, given.batch, given.seed, given.report)
+    torch.manual_seed(given.seed)
+    net = Detector()
+    if given.start is not None:
+        stored = load_file(given.start)
+        net.load_state_dict({name: value.float() for name, value in stored.items()}, strict=False)
+    net = train(net, given.steps, given.batch, given.seed, given.rate, given.report)
     write(net, given.out)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {given.out.stat().st_size:,} bytes")
 

@@ -26,7 +26,7 @@ WINDOW = OBJECT // 2  # an object at that size
 CENTRES = (32, 48, 64, 80, 96)  # aligned places on the canvas, each axis
 SHIFT = 2  # where the aligned place does not fit well, these many pixels around it are tried
 WELL = 0.93  # cosine of a good fit
-ALIKE = 0.80  # least cosine of window and sprite to call it that sprite
+ALIKE = 0.88  # least cosine of window and sprite to call it that sprite
 FAINT = 40.0  # mean energy a pixel below which a window counts as background
 COLOUR_REACH = 45.0  # a background farther than this from every colour is none of them
 
@@ -65,9 +65,11 @@ def templates() -> Templates:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows n of a picture and their products with every sprite."""
+    """Windows w of a picture, n of `area` pixels each: their sums and their products with every sprite."""
 
-    pixels: Floats  # (n, 1024, 3) w
+    area: int
+    sums: Floats  # (n, 3) sum of w_c
+    square: Floats  # (n,) |w|^2
     colour: Floats  # (n, 240) w.r
     cover: Floats  # (n, 240, 3) w_c.a
 
@@ -76,8 +78,8 @@ class Windows:
         known = templates()
         signal = known.colour2 - 2 * known.crossed @ b + (b @ b) * known.cover2  # |t|^2
         product = self.colour - known.total @ b - self.cover @ b + (b @ b) * known.area  # d.t
-        energy = ((self.pixels - b) ** 2).sum((1, 2))  # |d|^2
-        energy = np.maximum(energy - noise * self.pixels[0].size, energy / 2)
+        energy = self.square - 2 * self.sums @ b + self.area * (b @ b)  # |d|^2
+        energy = np.maximum(energy - noise * 3 * self.area, energy / 2)
         return 2 * product - signal, product / np.sqrt(np.maximum(energy[:, None] * signal, 1))
 
 
@@ -89,12 +91,13 @@ def look(image: NDArray[np.uint8]) -> Sight:
     aligned = _windows(picture, [(y // 2, x // 2) for y in CENTRES for x in CENTRES])
     best: tuple[float, Floats, tuple[Sighting, ...]] | None = None
     for background in _backgrounds(picture):
-        found, explained = _explain(picture, aligned, background, noise)
+        found, explained = _explain(aligned, background, noise)
         left = float(((picture - background) ** 2).sum()) - explained
         if best is None or left < best[0]:
             best = left, background, found
     assert best is not None
-    return Sight(best[2], _name(best[1]))
+    _, background, found = best
+    return Sight(tuple(_refined(picture, s, background, noise) for s in found), _name(background))
 
 
 def _shrink(image: NDArray[np.uint8]) -> Floats:
@@ -120,7 +123,13 @@ def _windows(picture: Floats, centres: list[tuple[int, int]]) -> Windows:
     pixels = pixels.reshape(len(centres), -1, 3)
     planes = pixels.transpose(0, 2, 1).reshape(-1, pixels.shape[1])
     cover = (planes @ known.cover.T).reshape(len(centres), 3, -1).transpose(0, 2, 1)
-    return Windows(pixels, pixels.reshape(len(centres), -1) @ known.colour.T, cover)
+    return Windows(
+        area=pixels.shape[1],
+        sums=pixels.sum(1),
+        square=np.einsum("npc,npc->n", pixels, pixels),
+        colour=pixels.reshape(len(centres), -1) @ known.colour.T,
+        cover=cover,
+    )
 
 
 def _noise(picture: Floats) -> float:
@@ -140,14 +149,12 @@ def _backgrounds(picture: Floats) -> list[Floats]:
     tried: list[Floats] = [pixels[coarse == np.bincount(coarse).argmax()].mean(0)]
     for nominal in COLOURS.values():
         near = pixels[((pixels - np.array(nominal, np.float32)) ** 2).sum(1) < COLOUR_REACH**2]
-        if len(near) >= 0.01 * len(pixels):
+        if len(near) >= 0.01 * len(pixels) and all(np.abs(near.mean(0) - t).max() > 3 for t in tried):
             tried.append(near.mean(0))
     return tried
 
 
-def _explain(
-    picture: Floats, aligned: Windows, background: Floats, noise: float
-) -> tuple[tuple[Sighting, ...], float]:
+def _explain(aligned: Windows, background: Floats, noise: float) -> tuple[tuple[Sighting, ...], float]:
     """Sprites laid one after the other, the one that explains most first, none over another.
 
     Returns what was found and the energy that explains.
@@ -160,23 +167,24 @@ def _explain(
         if gain[place, thing] < FAINT * WINDOW**2:
             break
         y, x = (CENTRES[i] for i in divmod(place, len(CENTRES)))
-        alike, energy = float(cosine[place, thing]), float(gain[place, thing])
-        if alike < WELL:
-            thing, alike, energy = _nearby(picture, y // 2, x // 2, background, noise)
-        found.append(Sighting(thing if alike >= ALIKE else None, x, y, alike))
-        explained += energy
+        found.append(Sighting(thing, x, y, float(cosine[place, thing])))
+        explained += float(gain[place, thing])
         free &= ~_overlaps(x, y)
     return tuple(found), explained
 
 
-def _nearby(picture: Floats, y: int, x: int, background: Floats, noise: float) -> tuple[int, float, float]:
-    """The sprite, cosine and gain of the best fit at most `SHIFT` pixels from (y, x)."""
+def _refined(picture: Floats, seen: Sighting, background: Floats, noise: float) -> Sighting:
+    """The same if it fits well, else the best fit at most `SHIFT` pixels away; None where none is alike."""
+    if seen.score >= WELL:
+        return seen
+    y, x = seen.y // 2, seen.x // 2
     framed = np.pad(picture, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
     steps = range(2 * SHIFT + 1)
     shifted = _windows(framed, [(y + dy, x + dx) for dy in steps for dx in steps])
     gain, cosine = shifted.against(background, noise)
     step, thing = divmod(int(gain.argmax()), gain.shape[1])
-    return thing, float(cosine[step, thing]), float(gain[step, thing])
+    alike = float(cosine[step, thing])
+    return Sighting(thing if alike >= ALIKE else None, seen.x, seen.y, alike)
 
 
 def _overlaps(x: int, y: int) -> NDArray[np.bool_]:
