@@ -15,7 +15,7 @@ _torch_threads = threading.Lock()  # the number of threads is one for the whole 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "pictura-rows")
+    return ThreadPoolExecutor(threads, "rows")
 
 
 def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
