@@ -372,6 +372,17 @@ def test_doctor_knows_this_machine_and_its_models(capsys: pytest.CaptureFixture[
     assert "M parameters" in facts["models"]["toy"]
 
 
+def test_shipped_weights_are_those_that_their_presets_promise() -> None:
+    from pictura import families
+    from pictura.cli.doctor import state
+
+    promising = [name for name, preset in families.presets().items() if preset.sha256]
+    assert promising
+    assert {name: state(name).rpartition(", ")[2] for name in promising} == dict.fromkeys(
+        promising, "digest verified"
+    )
+
+
 def test_doctor_finds_a_damaged_model(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,14 +71,14 @@ def compare(
 
 
 def sheet(columns: Sequence[Sequence[Image]], titles: Sequence[str], prompts: Sequence[str]) -> Image:
-    """A white sheet: a title over each column of pictures, the row's prompt over each row."""
+    """A gray sheet: a title over each column of pictures, the row's prompt over each row."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(TEXT)
     side = max(128, *(max(image.size) for column in columns for image in column))
     width = GAP + len(columns) * (side + GAP)
     row = TEXT + GAP + side + GAP
-    page = Image.new("RGB", (width, GAP + TEXT + GAP + len(prompts) * row), "white")
+    page = Image.new("RGB", (width, GAP + TEXT + GAP + len(prompts) * row), "gainsboro")
     draw = ImageDraw.Draw(page)
     for x, (title, column) in enumerate(zip(titles, columns, strict=True)):
         left = GAP + x * (side + GAP)
