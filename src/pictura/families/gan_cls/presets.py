@@ -9,7 +9,6 @@ PRESETS: dict[str, Preset] = {
         name="gan-cls",
         family="gan_cls",
         folder="weights",
-        sha256="26f6b4f9f54286148ad3db8c44605cfe9d05092142d67dc65e54f2a3ccc99cae",
         description="64 px emoji scenes in one step, 3.0 M parameters, trained by recipes/gan_cls.toml",
         sha256="26f6b4f9f54286148ad3db8c44605cfe9d05092142d67dc65e54f2a3ccc99cae",
         score={
