@@ -41,9 +41,7 @@ OPTIONS = (
     Option(name="eta", type=float, default=0.0, help="share of fresh noise a step, for sampler 'ddim'"),
     Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
     Option(name="guidance_low", type=float, default=0.0, help="no guidance at or below this noise / signal"),
-    Option(
-        name="guidance_high", type=float, default=None, help="no guidance above this noise / signal"
-    ),
+    Option(name="guidance_high", type=float, default=None, help="no guidance above this noise / signal"),
 )
 
 
@@ -210,6 +208,29 @@ class Scenes:
     def loss(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Velocity loss of flow matching with a prediction of the clean picture (Li and He 2025), in PCA
         coefficients, plus label losses where the batch has labels."""
+        prediction, target, middle, text, dropped = self._predicted(batch, rng)
+        flow = (prediction - target).square().mean()
+        losses = {"flow": flow}
+        if "object" in batch and self.labels is not None:
+            obj, piece, place = self.labels(middle, text)
+            losses["object"] = F.cross_entropy(obj.flatten(0, 1), batch["object"].flatten())
+            losses["piece"] = F.cross_entropy(piece.flatten(0, 1), batch["piece"].flatten())
+            known = batch["place"].masked_fill(dropped[:, None], -1)
+            losses["place"] = F.cross_entropy(place.flatten(0, 1), known.flatten(), ignore_index=-1)
+        labelled = sum((loss for name, loss in losses.items() if name != "flow"), flow.new_zeros(()))
+        self.logs = {name: loss.detach() for name, loss in losses.items()}
+        return {"text+denoiser+labels": flow + self.recipe["label_weight"] * labelled}
+
+    def predict(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(prediction, target), scaled so that their mean squared difference is the velocity loss."""
+        prediction, target, *_ = self._predicted(batch, rng)
+        return prediction, target
+
+    def _predicted(
+        self, batch: Mapping[str, Tensor], rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Noise the pictures, drop some captions, denoise: prediction and target, the trunk's middle tokens,
+        the text's, and which captions were dropped (b,)."""
         recipe, net = self.recipe, self.denoiser
         b = len(batch["image"])
         dtype = getattr(torch, recipe["dtype"])
@@ -227,18 +248,10 @@ class Scenes:
         text = self.text(tokens, dtype)
         z = t[:, None, None] * x + (1 - t[:, None, None]) * noise
         clean, middle = net(z, t, text, tokens != 0, dtype)
-        weight = 1 / (1 - t).clamp_min(0.05) ** 2
-        flow = ((clean - x).square().sum((1, 2)) * weight).mean() / batch["image"][0].numel()
-        losses = {"flow": flow}
-        if "object" in batch and self.labels is not None:
-            obj, piece, place = self.labels(middle, text)
-            losses["object"] = F.cross_entropy(obj.flatten(0, 1), batch["object"].flatten())
-            losses["piece"] = F.cross_entropy(piece.flatten(0, 1), batch["piece"].flatten())
-            target = batch["place"].masked_fill(dropped[:, None], -1)
-            losses["place"] = F.cross_entropy(place.flatten(0, 1), target.flatten(), ignore_index=-1)
-        labelled = sum((loss for name, loss in losses.items() if name != "flow"), flow.new_zeros(()))
-        self.logs = {name: loss.detach() for name, loss in losses.items()}
-        return {"text+denoiser+labels": flow + recipe["label_weight"] * labelled}
+        # The velocity is (x - z) / (1 - t); pixels beyond the coefficients count as predicted without error.
+        share = x[0].numel() / batch["image"][0].numel()
+        scale = share**0.5 / (1 - t[:, None, None]).clamp_min(0.05)
+        return scale * clean, scale * x, middle, text, dropped
 
 
 def _places(scene: Scene) -> tuple[int, ...]:
