@@ -9,6 +9,7 @@ from typing import Any
 from pictura.completion import whole
 from pictura.families import Family
 from pictura.loading import Loaded
+from pictura.request import parse_size
 from pictura.training import examples, fitting
 from pictura.training.compiling import Compiled
 from pictura.training.fitting import History
@@ -73,7 +74,7 @@ class Learner:
         """
         loaded = self._loaded
         whole("epochs", epochs, 10**9)
-        size = loaded.defaults().get("size")
+        size = self._size()
         source = examples.read(data, epochs=epochs, size=size)
         held_out = None
         if validation_data is not None:
@@ -100,7 +101,7 @@ class Learner:
 
     def evaluate(self, data: object, *, batch_size: int = 16) -> dict[str, float]:
         """Mean loss and metrics over captioned pictures (as for `fit`), the same each time."""
-        source = examples.read(data, size=self._loaded.defaults().get("size"))
+        source = examples.read(data, size=self._size())
         self._loaded.trainable()
         return fitting.evaluate(
             self.family,
@@ -109,3 +110,8 @@ class Learner:
             device=self._loaded.device,
             batch_size=whole("batch_size", batch_size, 10**6),
         )
+
+    def _size(self) -> tuple[int, int] | None:
+        """Of the pictures that the model draws, as far as it has one size."""
+        size = self._loaded.defaults().get("size")
+        return None if size is None else parse_size(size)
