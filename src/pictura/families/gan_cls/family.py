@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 RECIPE: Mapping[str, float | str] = {
     "dtype": "float32",  # of activations; weights and losses stay float32
-    "adversarial": 1.0,
+    "adversarial": 0.02,
     "interpolation": 1.0,  # weight of GAN-INT within the generator's adversarial term
     "mixed_share": 0.25,  # share of the batch that is drawn a second time, from mixed captions
-    "steepness": 0.0,
-    "reconstruction": 0.0,  # the three below are not in the paper; 0 switches each off
+    "steepness": 5e-3,  # this and the three below are not in the paper; 0 switches each off
+    "reconstruction": 1.0,
     "candidates": 8,
-    "labels": 0.0,
+    "labels": 0.2,  # for batches that have them
 }
 PARTS = WHOLE + 1  # pieces of an object and "none"
 SHAKE = 0.05  # standard deviation of the noise for `steepness`, pictures in [-1, 1]
