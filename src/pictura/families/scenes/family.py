@@ -35,7 +35,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 
 DEFAULTS: dict[str, Any] = {
-    "num_steps": 16, "guidance_scale": 2.0, "sampler": "euler", "schedule": "shift:4", "size": (128, 128),
+    "num_steps": 12, "guidance_scale": 1.5, "sampler": "euler", "schedule": "shift:8", "size": (128, 128),
 }  # fmt: skip
 OPTIONS = (
     Option(name="eta", type=float, default=0.0, help="share of fresh noise a step, for sampler 'ddim'"),
