@@ -25,7 +25,7 @@ class Case:
 
 
 def scenes(count: int) -> list[Case]:
-    """`count` prompts of each category, in the order of the numbered splits, told in the basic phrasing.
+    """`count` prompts of each category, the first of the numbered splits, told in the basic phrasing.
 
     Drawn from the grammar: "validation" for single objects, relations and counts, "held-out" for relations of
     objects that training never saw so. The same prompts for every model.
@@ -40,6 +40,7 @@ def scenes(count: int) -> list[Case]:
         if left[drawn.scene.kind]:
             left[drawn.scene.kind] -= 1
             cases.append(_case(drawn, wanted[drawn.scene.kind]))
+    cases.sort(key=lambda case: list(wanted.values()).index(case.category))
     held_out = (example(index, "held-out", basic=True) for index in range(count))
     return cases + [_case(drawn, "held-out relation") for drawn in held_out]
 
