@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pictura.completion import whole
 from pictura.families import Family
 from pictura.loading import Loaded
 from pictura.request import parse_size
-from pictura.training import examples, fitting
-from pictura.training.compiling import Compiled
-from pictura.training.fitting import History
+
+if TYPE_CHECKING:
+    from pictura.training.compiling import Compiled
+    from pictura.training.fitting import History
+
+# Training is imported where it is asked for: most models only draw, and start the sooner.
 
 __all__ = ["Learner"]
 
@@ -47,6 +50,8 @@ class Learner:
         is "mse"; a name, a function or several. clip: largest norm of the gradient. ParameterError for what
         the model cannot use.
         """
+        from pictura.training.compiling import Compiled
+
         self._compiled = Compiled.of(
             self.family, optimizer, loss, metrics, learning_rate=learning_rate, clip=clip
         )
@@ -72,6 +77,8 @@ class Learner:
         `training.fitting.Callback`. verbose: a line an epoch on standard error; by default on a terminal
         only. The same call on the same weights trains the same.
         """
+        from pictura.training import examples, fitting
+
         loaded = self._loaded
         whole("epochs", epochs, 10**9)
         size = self._size()
@@ -84,7 +91,7 @@ class Learner:
         history = fitting.fit(
             self.family,
             source,
-            self._compiled or Compiled.of(self.family),
+            self._how(),
             model=self,
             device=loaded.device,
             epochs=epochs,
@@ -101,15 +108,23 @@ class Learner:
 
     def evaluate(self, data: object, *, batch_size: int = 16) -> dict[str, float]:
         """Mean loss and metrics over captioned pictures (as for `fit`), the same each time."""
+        from pictura.training import examples, fitting
+
         source = examples.read(data, size=self._size())
         self._loaded.trainable()
         return fitting.evaluate(
             self.family,
             source,
-            self._compiled or Compiled.of(self.family),
+            self._how(),
             device=self._loaded.device,
             batch_size=whole("batch_size", batch_size, 10**6),
         )
+
+    def _how(self) -> Compiled:
+        if self._compiled is None:
+            self.compile()
+        assert self._compiled is not None
+        return self._compiled
 
     def _size(self) -> tuple[int, int] | None:
         """Of the pictures that the model draws, as far as it has one size."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +243,17 @@ def test_summary_backbone_and_preprocessor() -> None:
     assert batch["image"].shape == (1, 3, 8, 8) and batch["image"].min() == -1
     assert repr(model) == "<ToyTextToImage 'toy'>"
     assert pictura.TextToImage is TextToImage
+
+
+def test_loading_and_drawing_never_wait_for_torchs_compiler() -> None:
+    """Random numbers on the meta device would import it, which takes longer than everything else."""
+    program = """
+import sys
+from pictura import TextToImage
+TextToImage.from_preset("scenes").generate("a cat", seed=1, num_steps=1)
+print(*({"torch._dynamo", "sympy", "pictura.training.trainer", "datasets"} & set(sys.modules)))
+"""
+    source = str(Path(pictura.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -50,7 +50,7 @@ def build(
     if entries is None:
         family = make()
     else:
-        with torch.device("meta"):
+        with torch.device("meta"), _Shapes():
             wanted = {name: tensor.shape for name, tensor in tensors(make().networks()).items()}
         check(entries, wanted)
         with _Unset():
@@ -105,6 +105,32 @@ def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor
     narrow = tensor.to(dtype)
     return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
+
+
+class _Shapes(TorchFunctionMode):
+    """On the meta device: drawing and scaling give shapes only, without the machinery behind it.
+
+    torch computes them there in Python, and imports its compiler for it, which takes longer than a load.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in (torch.randn, torch.rand):
+            given.pop("generator", None)
+            return torch.empty(*args, **given)
+        if func is torch.eye and args:
+            return torch.empty(args[0], args[-1], **given)
+        if getattr(func, "__name__", "") in ("mul", "div") and len(args) == 2:
+            x, factor = args
+            if isinstance(factor, float) and x.is_meta and x.is_floating_point():
+                return x
+        return func(*args, **given)
 
 
 class _Unset(TorchFunctionMode):
