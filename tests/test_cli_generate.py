@@ -372,6 +372,36 @@ def test_doctor_knows_this_machine_and_its_models(capsys: pytest.CaptureFixture[
     assert "M parameters" in facts["models"]["toy"]
 
 
+NO_TORCH = """
+import importlib.util, sys
+whole = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else whole(name, *more)
+sys.modules["torch"] = None
+"""
+
+
+def test_models_and_inspect_do_without_torch() -> None:
+    pictura.TextToImage.from_preset("toy").generate("red", seed=5).save("a.png")
+    for order in (["models", "list"], ["models", "show", "toy"], ["inspect", "a.png"]):
+        done = subprocess.run(
+            [sys.executable, "-c", NO_TORCH + CODE, *order],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), order
+    order = ["generate", "red", "--model", "toy"]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH + CODE, *order], env=environment(), capture_output=True, text=True
+    )
+    assert (
+        done.returncode == 1
+        and "pip install 'pictura[local]'" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
+
+
 def test_shipped_weights_are_those_that_their_presets_promise() -> None:
     from pictura import families
     from pictura.cli.doctor import state

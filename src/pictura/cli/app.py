@@ -66,6 +66,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("PICTURA_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            say("error: torch is not installed, and drawing here needs it; pip install 'pictura[local]'")
+            return 1
         say(f"error: {type(error).__name__}: {one_line(str(error))} (PICTURA_DEBUG=1 shows where)")
         return 1
 

@@ -113,7 +113,11 @@ def described(model: str) -> dict[str, Any]:
 
 
 def _options(family: str) -> Mapping[str, str]:
-    """The family's own options and what they are for; the family has to be imported for that."""
+    """The family's own options and what they are for; without torch no family can be asked, so none."""
+    from importlib.util import find_spec
+
     from pictura import families
 
+    if find_spec("torch") is None:
+        return {}
     return {name: option.help for name, option in families.load(family).options.items()}
