@@ -257,3 +257,40 @@ print(*({"torch._dynamo", "sympy", "pictura.training.trainer", "datasets"} & set
     environment = {**os.environ, "PYTHONPATH": source}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name != "toy"])
+def test_built_in_models_draw_nearly_the_same_in_half_precision(name: str) -> None:
+    full, half = (
+        np.asarray(TextToImage.from_preset(name, dtype=dtype).generate("a cat", seed=1), float)
+        for dtype in (None, "bfloat16")
+    )
+    assert np.abs(full - half).mean() < 2  # of 255
+
+
+def test_a_load_takes_the_memory_of_the_model_and_no_more(tmp_path: Path) -> None:
+    program = f"""
+import resource, sys, torch
+from pathlib import Path
+from pictura import TextToImage
+from pictura.formats import networks, preset
+from pictura_toy.family import Toy
+if sys.argv[1] == "write":
+    toy = Toy(40_000)
+    weights = {{name: tensor.detach() for name, tensor in networks.tensors(toy.networks()).items()}}
+    config = preset.Config(family="toy", architecture=toy.config())
+    preset.write(Path({str(tmp_path / "large")!r}), config, weights, "")
+else:
+    TextToImage.from_preset("toy")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    TextToImage.from_preset({str(tmp_path / "large")!r})
+    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+    paths = [str(Path(pictura.__file__).parents[1]), str(TOY.parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    for step in ("write", "load"):
+        command = [sys.executable, "-c", program, step]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    size = (tmp_path / "large" / "model.safetensors").stat().st_size
+    assert size > 90_000_000 and int(done.stdout) < 1.1 * size

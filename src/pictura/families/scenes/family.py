@@ -132,12 +132,13 @@ class Scenes:
         return by_rows(self._read if net == "text" else self._denoise, **inputs)
 
     def _read(self, ids: Tensor) -> Tensor:
-        return torch.cat([self.text(ids), (ids != 0).float()[..., None]], -1)
+        text = self.text(ids, self.text.words.dtype)
+        return torch.cat([text, (ids != 0).to(text.dtype)[..., None]], -1)
 
     def _denoise(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         d = self.denoiser
-        z = (d.encode(x) - t[:, None, None] * d.mean) @ d.basis
-        clean, _ = d(z, t, text[..., :-1], text[..., -1] > 0)
+        z = (d.encode(x.float()) - t.float()[:, None, None] * d.mean.float()) @ d.basis.float()
+        clean, _ = d(z, t, text[..., :-1], text[..., -1] > 0, d.positions.dtype)
         return d.decode(clean)
 
     def _ask_text(self, prompt: str) -> Ask:

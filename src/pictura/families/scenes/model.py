@@ -111,7 +111,7 @@ class Denoiser(nn.Module):
     def decode(self, coefficients: Tensor) -> Tensor:
         """(b, n, k) -> (b, 3, h, w)."""
         p, s = self.patch, self.side // self.patch
-        x = coefficients @ self.basis.T + self.mean
+        x = coefficients @ self.basis.T.to(coefficients.dtype) + self.mean
         return (
             x.unflatten(1, (s, s)).unflatten(3, (3, p, p)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
         )
