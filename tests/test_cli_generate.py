@@ -24,6 +24,8 @@ from pictura.cli.app import run
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "toy")])
 CODE = "import sys; from pictura.cli import main; sys.exit(main())"
+# A process started in the background ignores Ctrl-C, and so do its children.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 @pytest.fixture(autouse=True)
@@ -268,7 +270,7 @@ def test_interrupted_pictures_that_are_finished_stay(here: Path) -> None:
     order = ["generate", "red", "blue", "--model", "toy", "-n", "5000", "--steps", "30", "--seed", "1"]
     with open("printed", "w") as printed:
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, *order],
+            [sys.executable, "-c", HEED + CODE, *order],
             env=environment(),
             stdout=printed,
             stderr=subprocess.PIPE,
