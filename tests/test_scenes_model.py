@@ -148,6 +148,9 @@ def test_what_it_cannot_do_is_an_error_before_any_work() -> None:
     made = family()
     with pytest.raises(ParameterError, match="128x128"):
         made.check(Request(prompt="a cat", size=(256, 256)))
+    with pytest.raises(ParameterError, match="guidance_scale above 1"):
+        made.check(Request(prompt="a cat", negative_prompt="a dog", guidance_scale=1.0))
+    made.check(Request(prompt="a cat", negative_prompt="a dog", guidance_scale=2.0))
     with pytest.raises(PresetError, match="depht"):
         Scenes.from_config({"depht": 3})
 

@@ -35,7 +35,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 
 DEFAULTS: dict[str, Any] = {
-    "num_steps": 12, "guidance_scale": 1.5, "sampler": "euler", "schedule": "shift:8", "size": (128, 128),
+    "num_steps": 12, "guidance_scale": 1.0, "sampler": "euler", "schedule": "shift:8", "size": (128, 128),
 }  # fmt: skip
 OPTIONS = (
     Option(name="eta", type=float, default=0.0, help="share of fresh noise a step, for sampler 'ddim'"),
@@ -92,6 +92,11 @@ class Scenes:
                 f"size {width}x{height} is not possible: scenes draws {side}x{side} pictures",
                 parameter="size",
             )
+        if request.negative_prompt and request.guidance_scale in (None, 1.0):
+            raise ParameterError(
+                "negative_prompt does nothing at guidance_scale 1, the default of scenes; "
+                "give a guidance_scale above 1, such as 2, with it", parameter="negative_prompt",
+            )  # fmt: skip
         if request.schedule is not None:
             schedules.named(request.schedule)
         if request.sampler is not None:
