@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | docs | clean        PYTHON=python3.12 make demo  uses another Python
+# make demo | test | slow | lint | bench | docs | clean        PYTHON=python3.12 make demo  uses another Python
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
@@ -17,7 +17,7 @@ DEMO := 'a cat left of a pizza on a blue background' 'three stars' 'an owl above
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test slow lint bench docs clean
 
 demo: $(VENV)/.local
 	rm -rf out/demo
@@ -26,6 +26,9 @@ demo: $(VENV)/.local
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m slow || [ $$? = 5 ]  # 5: there is none at present
 
 lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
