@@ -34,8 +34,9 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/_page.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py
@@ -64,4 +65,8 @@ $(VENV)/.local: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.local
 	$(PIP) install -q $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install -q $(CONSTRAINTS) -e '.[bench]'
 	touch $@
