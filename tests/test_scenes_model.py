@@ -120,7 +120,7 @@ def test_labels_are_learnt_but_not_part_of_the_model() -> None:
     assert set(made.logs) == {"flow"}
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 6])
+@pytest.mark.parametrize("rows", [1, 2, 3, 6, 11])
 def test_a_picture_has_the_same_bits_in_any_batch(rows: int) -> None:
     made = family()
     prompts = [example(i, "validation").prompt for i in range(rows)]
@@ -128,7 +128,7 @@ def test_a_picture_has_the_same_bits_in_any_batch(rows: int) -> None:
         Request(prompt=p, seed=i, num_steps=2 + i % 2, guidance_scale=1 + i / 2).completed(made.defaults())
         for i, p in enumerate(prompts)
     ]
-    engine = Engine(made)
+    engine = Engine(made, rows=made.rows)
     tickets = [engine.add(made.run(request, lambda level, x0: None)) for request in requests]
     engine.run()
     for request, ticket in zip(requests, tickets, strict=True):

@@ -37,7 +37,7 @@ class Studio:
         self, family: Family, *, device: torch.device, dtype: torch.dtype, exact: bool = False
     ) -> None:
         self.family = family
-        self._engine = Engine(_Placed(family, device, dtype), exact=exact)
+        self._engine = Engine(_Placed(family, device, dtype), rows=getattr(family, "rows", None), exact=exact)
         self._lock = threading.Lock()
 
     def draw(

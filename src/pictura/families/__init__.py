@@ -58,7 +58,10 @@ class Preset:
 
 @runtime_checkable
 class Family(Protocol):
-    """A way of making pictures. Its `run` is a pure algorithm and touches no network; `evaluate` does."""
+    """A way of making pictures. Its `run` is a pure algorithm and touches no network; `evaluate` does.
+
+    A family may also have `rows`, how many rows a pass may hold where the engine's own cap is too careful.
+    """
 
     name: ClassVar[str]
     parameters: ClassVar[frozenset[str]]  # of the common parameters and options, those it can use
