@@ -82,8 +82,8 @@ def main() -> None:
     counts = {}
     drawn = {}
     ways: dict[str, Callable[[Evaluates], list[torch.Tensor]]] = {
-        "together": together,
-        "together, 16 rows": lambda answers: together(answers, 16),
+        "together": lambda answers: together(answers, family.rows),  # as `generate` does
+        "together, 4 rows": lambda answers: together(answers, 4),
         "one at a time": alone,
         "solve": solved,
     }
