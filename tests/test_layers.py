@@ -28,6 +28,7 @@ engine
 datasets
 text nn formats device
 discovery
+attachments
 picture
 metadata
 infotext

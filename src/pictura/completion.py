@@ -6,15 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pictura.attachments import attached
 from pictura.errors import ParameterError, shown
 from pictura.families import Family, Option
 from pictura.inputs import in_memory, requests
 from pictura.request import MAX_SEED, Request, random_seed
 
-__all__ = ["Call", "Item", "Model", "complete", "items", "whole"]
+__all__ = ["Call", "Item", "Model", "complete", "items", "with_attachments", "whole"]
 
 # What a model may or may not be able to use; every one uses the prompt and the seed.
 _COMMON = ("negative_prompt", "size", "num_steps", "guidance_scale", "sampler", "schedule")
+_ALLOWED: dict[type, Any] = {float: (int, float), list: tuple, dict: Mapping}  # as requests hold them
+_KINDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list",
+    dict: "a mapping",
+}  # fmt: skip
 _FIELDS = {known.name for known in fields(Request)}
 
 
@@ -81,7 +87,7 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
             f"model {model.name!r} cannot use {ignored[0]}; it can use {', '.join(sorted(usable))}",
             parameter=ignored[0],
         )
-    kept = {name: value for name, value in request.options.items() if name not in ignored}
+    kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
     defaults = {name: value for name, value in model.defaults.items() if name in usable}
     done = replace(request, options=kept, model=model.name, **cleared).completed(defaults)
@@ -90,6 +96,16 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
             _check(option, done.options[name])
     family.check(done)
     return done, ignored
+
+
+def with_attachments(options: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """`options` with the pictures and files among them recorded by content; ParameterError for bad ones."""
+    return {
+        name: attached(value, name, option.attach)
+        if (option := family.options.get(name)) is not None and option.attach is not None
+        else value
+        for name, value in options.items()
+    }
 
 
 def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[Item]:
@@ -133,9 +149,9 @@ def _plus(seed: int | None, more: int) -> int | None:
 
 
 def _check(option: Option, value: object) -> None:
-    allowed = (int, float) if option.type is float else option.type
+    allowed = _ALLOWED.get(option.type, option.type)
     if not isinstance(value, allowed) or (isinstance(value, bool) and option.type is not bool):
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[option.type]
+        kind = _KINDS[option.type]
         raise ParameterError(f"{option.name} is {shown(value)}; give {kind}", parameter=option.name)
     if option.choices and value not in option.choices:
         raise ParameterError(

@@ -11,7 +11,16 @@ from typing import BinaryIO
 
 from pictura.errors import FileError
 
-__all__ = ["atomic"]
+__all__ = ["atomic", "cache_folder"]
+
+
+def cache_folder() -> Path:
+    """Where Pictura keeps what it can do without: `PICTURA_CACHE`, or the platform's place for caches."""
+    if chosen := os.environ.get("PICTURA_CACHE"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("pictura", appauthor=False)
 
 
 @contextmanager

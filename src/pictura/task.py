@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pictura import families, loading, presets
-from pictura.completion import Call, Model, items, whole
+from pictura.completion import Call, Model, items, whole, with_attachments
 from pictura.drawing import WINDOW, Studio
 from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
@@ -163,7 +163,7 @@ class TextToImage(Learner):
                 "sampler": sampler,
                 "schedule": schedule,
             },
-            options={name: value for name, value in options.items() if value is not None},
+            options=with_attachments({n: v for n, v in options.items() if v is not None}, self.family),
             seed=seed,
             num_images=whole("num_images", num_images, 10_000) * whole("best_of", best_of, 1000),
             strict=strict,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from pictura.attachments import Kind
     from pictura.engine import Program
 
     Batch = Mapping[str, Tensor]
@@ -30,13 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """A parameter beyond the common ones: command line, server and web page build their forms from it."""
+    """A parameter beyond the common ones: command line, server and web page build their forms from it.
+
+    Lists and mappings hold JSON values. attach: whether it is, or holds, pictures or files, which requests
+    record by content (see `pictura.attachments`).
+    """
 
     name: str
-    type: type[bool] | type[int] | type[float] | type[str]
+    type: type[bool] | type[int] | type[float] | type[str] | type[list[Any]] | type[dict[str, Any]]
     default: bool | int | float | str | None
     help: str
     choices: tuple[str, ...] = ()
+    attach: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
