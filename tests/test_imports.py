@@ -15,7 +15,7 @@ import pictura
 SOURCE = Path(pictura.__file__).parents[1]
 VALUES = {"numpy", "PIL"}  # request and picture
 TERMINAL = {"typer", "click", "shellingham", "annotated_doc", "typing_extensions"}
-TERMINAL |= {"rich", "markdown_it", "mdurl", "pygments"}  # help in colour
+TERMINAL |= {"rich", "markdown_it", "mdurl", "pygments", "attr"}  # help in colour; attrs only where installed
 TERMINAL |= {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}  # typer's own
 ALLOWED = {
     "import pictura": set(),
