@@ -1,0 +1,78 @@
+"""The autoencoder against diffusers, on configurations drawn at random: values and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from oracle import TOLERANCE, fill, normal, off, same_gradients, vae_config
+
+from pictura.errors import PresetError
+from pictura.nn.vae import AutoencoderKL
+
+diffusers = pytest.importorskip("diffusers")
+
+SEEDS = range(8)
+
+
+def pair(config: dict[str, Any], seed: int = 0) -> tuple[AutoencoderKL, Any]:
+    theirs = diffusers.AutoencoderKL(**config).eval()
+    fill(theirs, seed)
+    ours = AutoencoderKL(dict(theirs.config)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_equals_diffusers(seed: int) -> None:
+    ours, theirs = pair(vae_config(seed), seed)
+    x = normal(seed, 2, 3, 8 * ours.factor, 6 * ours.factor)
+    (mean, logvar), wanted = ours.encode(x), theirs.encode(x).latent_dist
+    assert off(mean, wanted.mean) <= TOLERANCE
+    assert off(logvar, wanted.logvar) <= TOLERANCE
+    z = normal(seed, 2, ours.config.latent_channels, 7, 9)
+    found, picture = ours.decode(z), theirs.decode(z).sample
+    assert found.shape == (2, 3, 7 * ours.factor, 9 * ours.factor)
+    assert off(found, picture) <= TOLERANCE
+    (mean.square().mean() + logvar.square().mean() + found.square().mean()).backward()
+    (wanted.mean.square().mean() + wanted.logvar.square().mean() + picture.square().mean()).backward()
+    same_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_gradients_the_same(seed: int) -> None:
+    ours, _ = pair(vae_config(seed), seed)
+    z = normal(seed, 1, ours.config.latent_channels, 7, 9)
+    with torch.no_grad():
+        quiet = ours.decode(z)
+    assert off(quiet, ours.decode(z)) <= TOLERANCE
+
+
+def test_real_sizes_have_the_published_numbers_of_parameters() -> None:
+    real = {
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+    }
+    sixteen = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in AutoencoderKL(c).parameters()) for c in (real, real | sixteen)]
+    assert counts == [83_653_863, 83_819_683]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"down_block_types": ["AttnDownEncoderBlock2D"]}, "down_block_types"),
+        ({"up_block_types": ["UpDecoderBlock2D"] * 2}, "up_block_types"),
+        ({"norm_num_groups": 5}, "groups"),
+        ({"act_fn": "tanh"}, "act_fn"),
+        ({"latent_channels": -4}, "latent_channels"),
+        ({"use_quant_conv": "yes"}, "use_quant_conv"),
+    ],
+)
+def test_what_is_not_supported_is_said(change: dict[str, Any], told: str) -> None:
+    with torch.device("meta"), pytest.raises(PresetError, match=told):
+        AutoencoderKL(change)
