@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType
 
 from pictura.errors import InputError, ParameterError, PicturaError, did_you_mean, shown
@@ -32,8 +33,14 @@ def found(
         module.name: f"{package.__name__}.{module.name}{tail}:{attribute or module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if not module.name.startswith("_") and module.name not in skip
+        if not inside or _has(module, inside)
     }
     return MappingProxyType(dict(sorted({**outside, **ours}.items())))
+
+
+def _has(folder: pkgutil.ModuleInfo, module: str) -> bool:
+    place = getattr(folder.module_finder, "path", "")
+    return folder.ispkg and Path(place, folder.name, f"{module}.py").is_file()
 
 
 def loaded(kind: str, name: str, plugins: Mapping[str, str]) -> object:
