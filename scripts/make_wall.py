@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import pictura
-from pictura.files import atomic
+from pictura.picture.files import atomic
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = 8

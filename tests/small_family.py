@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pictura import samplers
-from pictura.engine import Ask, translate
-from pictura.guidance import cfg, watched
+from pictura.engine import Ask, translate, watched
+from pictura.guidance import cfg
 from pictura.levels import VP, Flow, scaled_linear
 from pictura.nn.convolution import Conv2d
 from pictura.nn.transformer import Attention, pad_rows

@@ -13,9 +13,9 @@ from PIL import Image
 
 from pictura import attachments
 from pictura.attachments import attached, open_file, open_picture, recorded
-from pictura.completion import Model, complete
 from pictura.errors import ParameterError
 from pictura.families import Option
+from pictura.inputs import Model, complete
 from pictura.request import Request
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pictura.errors import FileError
-from pictura.files import atomic
+from pictura.picture.files import atomic
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:

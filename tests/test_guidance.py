@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pictura.engine import Ask
-from pictura.guidance import cfg, limited, plain, rescaled, watched
+from pictura.engine import Ask, plain, watched
+from pictura.guidance import cfg, limited, rescaled
 from pictura.levels import Level
 
 X = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,6 @@ batch history
 task
 learning
 watching drawing loading
-completion
 inputs
 presets
 training evaluation
@@ -30,10 +29,8 @@ text nn formats device
 discovery
 attachments
 picture
-metadata
-infotext
 request
-levels files
+levels
 errors
 """
 RANK = {name: at for at, line in enumerate(reversed(LAYERS.split("\n"))) for name in line.split()}

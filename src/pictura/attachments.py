@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pictura.errors import FileError, ParameterError, shown
-from pictura.files import atomic, cache_folder
+from pictura.picture.files import atomic, cache_folder
 from pictura.request import MAX_SIDE
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,34 +14,47 @@ from PIL import Image
 from torch import Tensor
 
 from pictura import samplers
-from pictura.completion import Item
 from pictura.engine import Engine, Ticket
 from pictura.errors import EngineError, InputError, PicturaError
 from pictura.families import Family
+from pictura.inputs import Item
 from pictura.levels import Flow, Level
-from pictura.picture import Event, Failure, Picture, Preview, Step
+from pictura.picture import Event, Failure, Picture, Pictures, Preview, Step
 from pictura.request import Request
 
-__all__ = ["WINDOW", "Studio"]
+__all__ = ["WINDOW", "Collected", "Studio"]
 
 WINDOW = 16  # pictures of one call that are worked on at once, and prompts that are read ahead
 
 
 class Studio:
-    """A family and its engine. Calls from several threads share forward passes; any of them may do the work.
+    """A family with the weights it has now, and its engine, which remembers answers of theirs.
 
-    Networks compute in `dtype` on `device`; everything between them is float32 on the CPU.
+    Calls from several threads share forward passes; any of them may do the work. Networks compute in `dtype`
+    on `device`; everything between them is float32 on the CPU. digest: of the weights, None until known.
     """
 
     def __init__(
-        self, family: Family, *, device: torch.device, dtype: torch.dtype, exact: bool = False
+        self,
+        family: Family,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        exact: bool = False,
+        digest: str | None = None,
     ) -> None:
         self.family = family
+        self.digest = digest
+        self._weights = _state(family)
         self._engine = Engine(_Placed(family, device, dtype), rows=getattr(family, "rows", None), exact=exact)
         self._lock = threading.Lock()
 
+    def outdated(self) -> bool:
+        """Whether someone has changed a weight since, so that a new studio is needed."""
+        return self._weights != _state(self.family)
+
     def draw(
-        self, items: Iterator[Item], *, digest: str | None, window: int = WINDOW, previews: bool = False
+        self, items: Iterator[Item], *, window: int = WINDOW, previews: bool = False
     ) -> Iterator[Event]:
         """Steps, previews and pictures as they come; one that fails is a Failure and disturbs no other.
 
@@ -66,7 +79,7 @@ class Studio:
                 with self._lock:
                     self._engine.step()
                 while told:
-                    event = _event(told.popleft(), self.family, digest)
+                    event = _event(told.popleft(), self.family, self.digest)
                     if isinstance(event, (Picture, Failure)):
                         del live[event.index]
                     yield event
@@ -95,6 +108,29 @@ class Studio:
             told.append(_Told(item, ticket, time.perf_counter() - started))
 
         return self._engine.add(self.family.run(item.request, note), on_done=done)
+
+
+class Collected:
+    """Pictures put in order as they come; the first failure is raised when all is done."""
+
+    def __init__(self, on_step: Callable[[Step], object] | None = None) -> None:
+        self._pictures: dict[int, Picture] = {}
+        self._failures: dict[int, Failure] = {}
+        self._on_step = on_step
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Picture):
+            self._pictures[event.index] = event
+        elif isinstance(event, Failure):
+            self._failures[event.index] = event
+        elif isinstance(event, Step) and self._on_step is not None:
+            self._on_step(event)
+
+    def result(self, single: bool) -> Picture | Pictures:
+        if self._failures:
+            raise self._failures[min(self._failures)].error
+        pictures = [self._pictures[index] for index in sorted(self._pictures)]
+        return pictures[0] if single else Pictures(pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +186,13 @@ def _image(x: Tensor) -> Image.Image:
         raise EngineError("the picture came out as values that are no numbers; use dtype 'float32'")
     pixels = ((x[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+
+def _state(family: Family) -> Hashable:
+    """Equal as long as nobody changed a weight: torch counts the writes to each tensor."""
+    networks = family.networks().values()
+    tensors = [tensor for net in networks for tensor in net.state_dict(keep_vars=True).values()]
+    return tuple((id(tensor), tensor._version) for tensor in tensors)
 
 
 def _evaluations(request: Request) -> int | None:

@@ -48,6 +48,7 @@ Program = Generator[tuple[Ask, ...], Answers, Tensor]  # one picture; returns (1
 SubProgram = Program
 Solver = Generator[tuple[Tensor, Level], Tensor, Tensor]  # yields x (b, ...) and its level, receives x_0
 Denoise = Callable[[Tensor, Level], SubProgram]
+MakeAsk = Callable[[Tensor, Level, Tensor], Ask]  # x, level and a condition -> the question
 
 
 class Evaluates(Protocol):
@@ -70,6 +71,27 @@ def translate(solver: Solver, denoise: Denoise) -> SubProgram:
             x0 = yield from denoise(x, level)
     finally:
         solver.close()
+
+
+def plain(ask: MakeAsk, condition: Tensor) -> Denoise:
+    """The network's own answer to `condition`, one question a step."""
+
+    def denoise(x: Tensor, level: Level) -> SubProgram:
+        (x0,) = yield (ask(x, level, condition),)
+        return x0
+
+    return denoise
+
+
+def watched(denoise: Denoise, note: Callable[[Level, Tensor], None]) -> Denoise:
+    """Call `note(level, x_0)` after every guided answer; `note` must not raise (see `guarded`)."""
+
+    def noted(x: Tensor, level: Level) -> SubProgram:
+        x0 = yield from denoise(x, level)
+        note(level, x0)
+        return x0
+
+    return noted
 
 
 @torch.no_grad()

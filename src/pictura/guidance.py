@@ -6,29 +6,10 @@ one question into two and combines the answers; both travel in one tuple, so the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+from torch import Tensor
 
+from pictura.engine import Denoise, MakeAsk, SubProgram, plain
 from pictura.levels import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pictura.engine import Ask
-
-    Asked = Generator[tuple[Ask, ...], tuple[Tensor, ...], Tensor]
-    Denoise = Callable[[Tensor, Level], Asked]
-    MakeAsk = Callable[[Tensor, Level, Tensor], Ask]
-
-
-def plain(ask: MakeAsk, condition: Tensor) -> Denoise:
-    """The network's own answer to `condition`, one question a step."""
-
-    def denoise(x: Tensor, level: Level) -> Asked:
-        (x0,) = yield (ask(x, level, condition),)
-        return x0
-
-    return denoise
 
 
 def cfg(ask: MakeAsk, positive: Tensor, negative: Tensor, scale: float) -> Denoise:
@@ -40,7 +21,7 @@ def cfg(ask: MakeAsk, positive: Tensor, negative: Tensor, scale: float) -> Denoi
     if scale == 1.0:
         return plain(ask, positive)
 
-    def denoise(x: Tensor, level: Level) -> Asked:
+    def denoise(x: Tensor, level: Level) -> SubProgram:
         yes, no = yield ask(x, level, positive), ask(x, level, negative)
         return no + scale * (yes - no)
 
@@ -53,7 +34,7 @@ def rescaled(ask: MakeAsk, positive: Tensor, negative: Tensor, scale: float, phi
     `phi` 0 is plain guidance, 1 gives the guided x_0 the positive one's standard deviation.
     """
 
-    def denoise(x: Tensor, level: Level) -> Asked:
+    def denoise(x: Tensor, level: Level) -> SubProgram:
         yes, no = yield ask(x, level, positive), ask(x, level, negative)
         guided = no + scale * (yes - no)
         contrast = _std(yes) / _std(guided)
@@ -65,21 +46,10 @@ def rescaled(ask: MakeAsk, positive: Tensor, negative: Tensor, scale: float, phi
 def limited(guided: Denoise, otherwise: Denoise, low: float, high: float) -> Denoise:
     """Guidance only where low < sigma / alpha <= high (Kynkäänniemi et al. 2024, eq. 5)."""
 
-    def denoise(x: Tensor, level: Level) -> Asked:
+    def denoise(x: Tensor, level: Level) -> SubProgram:
         return guided(x, level) if low < level.ratio <= high else otherwise(x, level)
 
     return denoise
-
-
-def watched(denoise: Denoise, note: Callable[[Level, Tensor], None]) -> Denoise:
-    """Call `note(level, x_0)` after every guided answer; `note` must not raise (see `engine.guarded`)."""
-
-    def noted(x: Tensor, level: Level) -> Asked:
-        x0 = yield from denoise(x, level)
-        note(level, x0)
-        return x0
-
-    return noted
 
 
 def _std(x: Tensor) -> Tensor:

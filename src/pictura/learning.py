@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pictura.completion import whole
-from pictura.families import Family
+from pictura.inputs import whole
 from pictura.loading import Loaded
 from pictura.request import parse_size
 
@@ -21,17 +20,11 @@ __all__ = ["Learner"]
 
 
 class Learner:
-    """A model that can be trained. `stop_training`: set by a callback to end after the current epoch."""
+    """What a loaded model can also do. `stop_training`: set by a callback to end after the current epoch."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._compiled: Compiled | None = None
-        self.stop_training = False
-
-    @property
-    def family(self) -> Family:
-        """The algorithm and its networks."""
-        return self._loaded.family
+    stop_training: bool = False
+    _loaded: Loaded
+    _compiled: Compiled | None = None
 
     def compile(
         self,
@@ -53,7 +46,7 @@ class Learner:
         from pictura.training.compiling import Compiled
 
         self._compiled = Compiled.of(
-            self.family, optimizer, loss, metrics, learning_rate=learning_rate, clip=clip
+            self._loaded.family, optimizer, loss, metrics, learning_rate=learning_rate, clip=clip
         )
 
     def fit(
@@ -89,7 +82,7 @@ class Learner:
         loaded.trainable()
         self.stop_training = False
         history = fitting.fit(
-            self.family,
+            loaded.family,
             source,
             self._how(),
             model=self,
@@ -113,7 +106,7 @@ class Learner:
         source = examples.read(data, size=self._size())
         self._loaded.trainable()
         return fitting.evaluate(
-            self.family,
+            self._loaded.family,
             source,
             self._how(),
             device=self._loaded.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ from torch import Tensor
 
 from pictura import __version__, families, presets
 from pictura import device as devices
-from pictura.errors import ParameterError, PresetError, did_you_mean, shown
+from pictura.errors import CheckpointError, ParameterError, PresetError, did_you_mean, shown
 from pictura.families import Family
 from pictura.formats import networks, preset, safetensors
 
-__all__ = ["Loaded", "load", "save"]
+__all__ = ["Loaded", "digest", "load", "save"]
+
+
+SMALL = 256 * 2**20  # bytes of weights whose digest a load does not notice
 
 
 @dataclass
 class Loaded:
     """A family whose networks are on `device` in `dtype`, and what is known about its weights.
 
-    stored: the dtypes they had on disk, files: where they were read from, stamp: the state they had then.
+    stored: the dtypes they had on disk, files: where they were read from. digest: of the weights as loaded,
+    None where nobody has asked yet. changed: whether they are others now. measured: whether the networks are
+    set to the data they see, as trained ones are.
     """
 
     name: str
@@ -34,9 +39,9 @@ class Loaded:
     dtype: torch.dtype
     stored: Mapping[str, torch.dtype] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
-    stamp: Hashable = None
-    measured: bool = False  # whether its networks are set to the data they see, as trained ones are
-    _digest: tuple[Hashable, str] | None = None
+    digest: str | None = None
+    changed: bool = False
+    measured: bool = False
 
     def trainable(self) -> None:
         """ParameterError unless the weights are float32: steps of training are too small for less."""
@@ -45,28 +50,13 @@ class Loaded:
                 f"dtype {self.dtype} cannot be trained; load with dtype=None", parameter="dtype"
             )
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The weights as they are now, by "<network>.<parameter>"."""
-        return networks.tensors(self.family.networks())
-
-    def state(self) -> Hashable:
-        """Equal as long as nobody changed a weight: torch counts the writes to each tensor."""
-        return tuple((id(tensor), tensor._version) for tensor in self.tensors().values())
-
-    def digest(self) -> str:
-        """SHA-256 of the weights as files; computed once for each state they are in."""
-        state = self.state()
-        if self._digest is None or self._digest[0] != state:
-            unchanged = self.files and state == self.stamp
-            self._digest = state, safetensors.digest(self.files) if unchanged else self._live_digest()
-        return self._digest[1]
+    def weights(self) -> dict[str, Tensor]:
+        """The weights as they are now, by "<network>.<parameter>", in the dtypes they are stored in."""
+        return networks.stored_as(networks.tensors(self.family.networks()), self.stored)
 
     def defaults(self) -> dict[str, Any]:
         """By parameter: the preset's own, and the family's where it leaves them open."""
         return {**self.family.defaults(), **self.config.defaults}
-
-    def _live_digest(self) -> str:
-        return safetensors.live_digest(networks.stored_as(self.tensors(), self.stored))
 
 
 def load(
@@ -96,6 +86,9 @@ def load(
         raise PresetError(f"preset {shown(source.name)} has unknown family {shown(config.family)}; {hint}")
     architecture = _changed(config.architecture, changes or {}, load_weights)
     entries = safetensors.weights(source.folder, root=source.root) if load_weights else None
+    stored = {} if entries is None else {n: safetensors.torch_dtype(e.dtype) for n, e in entries.items()}
+    files = tuple(sorted({entry.file for entry in (entries or {}).values()}))
+    known = _verified(source, files) if load_weights else None
     owner = families.load(config.family)
     built = networks.build(
         lambda: owner.from_config(architecture), entries, dtype=kind, device=place, root=source.root
@@ -105,21 +98,31 @@ def load(
     if source.commit is not None:
         provenance = {**config.provenance, "hub": source.name}
         config = preset.Config(**{**vars(config), "provenance": provenance})
-    loaded = Loaded(name=source.name, family=built, config=config, device=place, dtype=kind)
-    if entries is not None:
-        loaded.stored = {name: safetensors.torch_dtype(entry.dtype) for name, entry in entries.items()}
-        loaded.files = tuple(sorted({entry.file for entry in entries.values()}))
-        loaded.stamp = loaded.state()
-        loaded.measured = True
-    return loaded
+    return Loaded(
+        name=source.name,
+        family=built,
+        config=config,
+        device=place,
+        dtype=kind,
+        stored=stored,
+        files=files,
+        digest=known,
+        measured=load_weights,
+    )
+
+
+def digest(loaded: Loaded) -> str:
+    """SHA-256 of the weights as files, as they are now."""
+    if loaded.changed or not loaded.files:
+        return safetensors.live_digest(loaded.weights())
+    return safetensors.digest(loaded.files)
 
 
 def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
     """Write a preset folder that loads as the same model, bit for bit. FileError where something is there."""
-    weights = networks.stored_as(loaded.tensors(), loaded.stored)
-    digest = safetensors.live_digest(weights)
+    weights = loaded.weights()
     provenance = dict(loaded.config.provenance)
-    if loaded.state() != loaded.stamp:
+    if loaded.changed or not loaded.files:
         provenance |= {"based_on": loaded.name, "pictura": __version__}
     config = preset.Config(
         family=loaded.config.family,
@@ -128,7 +131,7 @@ def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
         provenance=provenance,
     )
     count = sum(tensor.numel() for tensor in weights.values())
-    readme = preset.card(folder.name, config, count, digest)
+    readme = preset.card(folder.name, config, count, safetensors.live_digest(weights))
     preset.write(folder, config, weights, readme, overwrite=overwrite)
 
 
@@ -145,3 +148,16 @@ def _changed(
             hint = did_you_mean(name, architecture)
             raise ParameterError(f"the architecture has no {name}; {hint}", parameter=name)
     return {**architecture, **changes}
+
+
+def _verified(source: presets.Source, files: Sequence[Path]) -> str | None:
+    """The digest of the files, if it costs little or someone promised it; CheckpointError for another."""
+    if source.sha256 is None and sum(path.stat().st_size for path in files) > SMALL:
+        return None
+    found = safetensors.digest(files)
+    if source.sha256 not in (None, found):
+        raise CheckpointError(
+            f"the weights of preset {shown(source.name)} have SHA-256 {found}, but {source.sha256} belongs "
+            "there; install or download them again"
+        )
+    return found

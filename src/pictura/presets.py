@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pictura import families
@@ -23,13 +23,14 @@ _own: dict[str, Preset] = {}  # what `register` was told, in this process
 class Source:
     """Where a model lies on this machine. Links in `folder` may lead as far as `root`.
 
-    name: how pictures record it; commit: of the hub's repository.
+    name: how pictures record it; commit: of the hub's repository; sha256: what its weights are known to have.
     """
 
     name: str
     folder: Path
     root: Path
     commit: str | None = None
+    sha256: str | None = None
 
 
 def presets() -> Mapping[str, Preset]:
@@ -84,7 +85,7 @@ def resolve(preset: str | os.PathLike[str]) -> Source:
 def _known(name: str, preset: Preset) -> Source:
     if preset.uri is not None:
         if "://" in preset.uri:
-            return _remote(preset.uri)
+            return replace(_remote(preset.uri), sha256=preset.sha256)
         folder = Path(preset.uri)
     else:
         spec = importlib.util.find_spec(families.package(preset.family))
@@ -93,7 +94,7 @@ def _known(name: str, preset: Preset) -> Source:
         folder = Path(spec.origin).parent / (preset.folder or ".")
     if not folder.is_dir():
         raise PresetError(f"preset {name!r} has no folder {str(folder)!r}; install or register it again")
-    return Source(name=name, folder=folder, root=folder)
+    return Source(name=name, folder=folder, root=folder, sha256=preset.sha256)
 
 
 def _remote(handle: str) -> Source:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,16 +13,15 @@ import torch
 from torch import nn
 
 from pictura import families, loading, presets
-from pictura.completion import Call, Model, items, whole, with_attachments
-from pictura.drawing import WINDOW, Studio
+from pictura.drawing import WINDOW, Collected, Studio
 from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
-from pictura.families import Preset
+from pictura.families import Family, Preset
 from pictura.formats import networks
-from pictura.inputs import is_single
+from pictura.inputs import Call, Model, is_single, items, whole, with_attachments
 from pictura.learning import Learner
 from pictura.picture import Event, Step
-from pictura.watching import Collected, Scorer, asynchronous, best, with_bar
+from pictura.watching import Scorer, asynchronous, best, with_bar
 
 __all__ = ["TextToImage"]
 
@@ -48,9 +48,10 @@ class TextToImage(Learner):
     presets = _Presets()
 
     def __init__(self, loaded: loading.Loaded, *, exact: bool = False) -> None:
-        super().__init__(loaded)
+        self._loaded = loaded
         self._exact = exact
-        self._studio: tuple[Hashable, Studio] | None = None
+        self._model = Model(name=loaded.name, family=loaded.family, defaults=loaded.defaults())
+        self._studio = self._opened(loaded.digest)
 
     @classmethod
     def of(cls, family: str) -> type[TextToImage]:
@@ -120,7 +121,9 @@ class TextToImage(Learner):
         """
         collected = Collected(on_step)
         events = self.stream(inputs, num_steps, guidance_scale, seed, **more)
-        for event in with_bar(events, progress):
+        if sys.stderr.isatty() if progress is None else progress:
+            events = with_bar(events)
+        for event in events:
             collected.take(event)
         return collected.result(_single(inputs, more))
 
@@ -168,11 +171,10 @@ class TextToImage(Learner):
             num_images=whole("num_images", num_images, 10_000) * whole("best_of", best_of, 1000),
             strict=strict,
         )
-        model = Model(name=self.name, family=self.family, defaults=self._loaded.defaults())
-        wanted = items(inputs, negative_prompts, call, model)
+        wanted = items(inputs, negative_prompts, call, self._model)
         window = whole("batch_size", batch_size, 4096)
         judge = scorer if callable(scorer) else scorer_named(scorer) if best_of > 1 else None
-        events = self._current().draw(wanted, digest=self.digest, window=window, previews=previews)
+        events = self._current().draw(wanted, window=window, previews=previews)
         return events if best_of == 1 or judge is None else best(events, best_of, judge)
 
     async def agenerate(
@@ -202,7 +204,13 @@ class TextToImage(Learner):
 
         FileError where something is there already, unless it is a preset and `overwrite` is set.
         """
+        self._current()  # notices changes
         loading.save(self._loaded, Path(folder), overwrite=overwrite)
+
+    @property
+    def family(self) -> Family:
+        """The algorithm and its networks."""
+        return self._loaded.family
 
     @property
     def name(self) -> str:
@@ -212,7 +220,9 @@ class TextToImage(Learner):
     @property
     def digest(self) -> str:
         """SHA-256 of the weights as a file, as they are now."""
-        return self._loaded.digest()
+        digest = self._current().digest
+        assert digest is not None
+        return digest
 
     @property
     def backbone(self) -> nn.ModuleDict:
@@ -239,12 +249,18 @@ class TextToImage(Learner):
 
     def _current(self) -> Studio:
         """The studio; a new one when weights have changed, since the old one remembers answers of theirs."""
-        state = self._loaded.state()
-        if self._studio is None or self._studio[0] != state:
-            loaded = self._loaded
-            studio = Studio(loaded.family, device=loaded.device, dtype=loaded.dtype, exact=self._exact)
-            self._studio = state, studio
-        return self._studio[1]
+        if self._studio.outdated():
+            self._loaded.changed = True
+            self._studio = self._opened(loading.digest(self._loaded))
+        if self._studio.digest is None:
+            self._studio.digest = loading.digest(self._loaded)
+        return self._studio
+
+    def _opened(self, digest: str | None) -> Studio:
+        loaded = self._loaded
+        return Studio(
+            loaded.family, device=loaded.device, dtype=loaded.dtype, exact=self._exact, digest=digest
+        )
 
 
 def _single(inputs: object, more: Mapping[str, Any]) -> bool:

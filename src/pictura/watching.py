@@ -11,38 +11,15 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from pictura.errors import EngineError
-from pictura.picture import Event, Failure, Picture, Pictures, Preview, Step
+from pictura.picture import Event, Failure, Picture, Preview, Step
 
-__all__ = ["Collected", "Scorer", "asynchronous", "best", "with_bar"]
+__all__ = ["Scorer", "asynchronous", "best", "with_bar"]
 
 
 class Scorer(Protocol):
     """How well each picture shows its own request's prompt; more is better."""
 
     def __call__(self, pictures: Sequence[Picture], /) -> Sequence[float]: ...
-
-
-class Collected:
-    """Pictures put in order as they come; the first failure is raised when all is done."""
-
-    def __init__(self, on_step: Callable[[Step], object] | None = None) -> None:
-        self._pictures: dict[int, Picture] = {}
-        self._failures: dict[int, Failure] = {}
-        self._on_step = on_step
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, Picture):
-            self._pictures[event.index] = event
-        elif isinstance(event, Failure):
-            self._failures[event.index] = event
-        elif isinstance(event, Step) and self._on_step is not None:
-            self._on_step(event)
-
-    def result(self, single: bool) -> Picture | Pictures:
-        if self._failures:
-            raise self._failures[min(self._failures)].error
-        pictures = [self._pictures[index] for index in sorted(self._pictures)]
-        return pictures[0] if single else Pictures(pictures)
 
 
 def best(events: Iterator[Event], count: int, scorer: Scorer) -> Iterator[Event]:
@@ -84,14 +61,8 @@ def _winner(ended: Sequence[Picture | Failure], index: int, scorer: Scorer) -> P
     return replace(pictures[at], index=index, notes=(*pictures[at].notes, note))
 
 
-def with_bar(events: Iterator[Event], wanted: bool | None) -> Iterator[Event]:
-    """`events` unchanged, while a bar on standard error shows how far they are.
-
-    wanted: None shows it on a terminal only.
-    """
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield from events
-        return
+def with_bar(events: Iterator[Event]) -> Iterator[Event]:
+    """`events` unchanged, while a bar on standard error shows how far they are."""
     from rich.console import Console
     from rich.progress import Progress
 

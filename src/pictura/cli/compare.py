@@ -48,7 +48,7 @@ def compare(
     path = free_path(Path("compare.png")) if out is None else checked_file(out, overwrite)
     how = protocol(sys.stderr, wanted=show_pictures)
 
-    from pictura.files import atomic
+    from pictura.picture.files import atomic
     from pictura.task import TextToImage
 
     columns: list[list[Image]] = []

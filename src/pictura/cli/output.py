@@ -34,7 +34,7 @@ def saver(out: Path | None, *, overwrite: bool = False, several: bool = True) ->
 
 def checked_file(out: Path, overwrite: bool) -> Path:
     """`out`, if a picture can be stored there; FileError before any work otherwise."""
-    from pictura.metadata import FORMATS
+    from pictura.picture.metadata import FORMATS
 
     if out.suffix.lower() not in FORMATS:
         known = did_you_mean(out.suffix, FORMATS)

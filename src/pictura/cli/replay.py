@@ -17,8 +17,8 @@ from pictura.errors import FileError, shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pictura.metadata import Metadata
     from pictura.picture import Picture
+    from pictura.picture.metadata import Metadata
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A PNG, JPEG or WebP picture.")]
 
@@ -36,7 +36,7 @@ def replay(
     show_pictures: ShowOption = None,
 ) -> int:
     """Make a picture again from what its file says."""
-    from pictura.metadata import load
+    from pictura.picture.metadata import load
 
     image, metadata = load(file)
     if metadata.source != "pictura" or metadata.request is None or metadata.request.model is None:
@@ -74,7 +74,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> int:
     """Print how a picture was made, by Pictura or by a tool that writes AUTOMATIC1111's parameters."""
-    from pictura.metadata import read_metadata
+    from pictura.picture.metadata import read_metadata
 
     metadata = read_metadata(file)
     facts = _facts(metadata)

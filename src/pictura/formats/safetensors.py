@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from pictura.errors import CheckpointError, FileError, shown
-from pictura.files import atomic
 from pictura.formats.reading import MAX_JSON, opened, parsed, read_json, unsound
+from pictura.picture.files import atomic
 
 if TYPE_CHECKING:
     import torch

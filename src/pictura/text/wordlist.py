@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 PAD, UNKNOWN, NULL, PLURAL = "<pad>", "<unk>", "<null>", "+s"
 
@@ -23,7 +24,8 @@ class Tokens:
 class WordList:
     """`entries` are the tokens in id order (the first four are pad, unknown, null, plural mark); `names`
     maps a name as written ("fire trucks") to its tokens; `synonyms` maps words or pairs of words to what
-    they mean here, "" to drop them."""
+    they mean here, "" to drop them; `read_as` maps words that say less than the list can to the nearest that
+    it has, which `notes` tells."""
 
     def __init__(
         self,
@@ -31,13 +33,16 @@ class WordList:
         names: Mapping[str, tuple[str, ...]],
         synonyms: Mapping[str, str],
         length: int,
+        *,
+        read_as: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.entries = tuple(entries)
         self.length = length
         self.ids = {entry: i for i, entry in enumerate(self.entries)}
         self.names = {tuple(name.split()): tokens for name, tokens in names.items()}
         self.longest = max(len(name) for name in self.names)
-        self.synonyms = dict(synonyms)
+        self.synonyms = {**synonyms, **read_as}
+        self.read_as = dict(read_as)
 
     def words(self, text: str) -> list[str]:
         """Lower case, punctuation gone, synonyms replaced (pairs before single words)."""
@@ -81,6 +86,20 @@ class WordList:
         if not ids:
             ids, nouns = [self.ids[NULL]], [-1]
         return Tokens(tuple(ids), tuple(nouns), tuple(unknown), tuple(dropped))
+
+    def notes(self, text: str) -> tuple[str, ...]:
+        """What the user should know about how `text` is read: words ignored or read as others."""
+        tokens = self.encode(text)
+        told = [f"unknown word {word!r} was ignored" for word in dict.fromkeys(tokens.unknown)]
+        told += [
+            f"{word!r} was ignored: the caption is longer than {self.length} words" for word in tokens.dropped
+        ]
+        for word in text.lower().split():
+            if word in self.read_as and len(set(tokens.nouns) - {-1}) > 1:
+                told.append(f"{word!r} was read as '{self.read_as[word]} of'")
+        if tokens.ids == (self.ids[NULL],):
+            told.append("the prompt says nothing this model knows: the picture is unconditional")
+        return tuple(told)
 
     def padded(self, tokens: Tokens) -> list[int]:
         """Ids filled up with the pad id to `length`."""

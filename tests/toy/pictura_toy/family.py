@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pictura import samplers
-from pictura.engine import Ask, translate
+from pictura.engine import Ask, translate, watched
 from pictura.errors import ParameterError, PresetError
 from pictura.families import Option
-from pictura.guidance import cfg, watched
+from pictura.guidance import cfg
 from pictura.levels import Flow
 from pictura.samplers import schedules
 

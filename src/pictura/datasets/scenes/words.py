@@ -36,19 +36,4 @@ def word_list(taught: Iterable[str] = ()) -> WordList:
         token = name.lower()
         entries.append(token)
         names[token] = (token,)
-    return WordList(entries, names, {**SYNONYMS, **READ_AS}, LENGTH)
-
-
-def notes(words: WordList, prompt: str) -> tuple[str, ...]:
-    """What the user should know about how `prompt` is read: words ignored or read as others."""
-    tokens = words.encode(prompt)
-    told = [f"unknown word {word!r} was ignored" for word in dict.fromkeys(tokens.unknown)]
-    told += [
-        f"{word!r} was ignored: the caption is longer than {words.length} words" for word in tokens.dropped
-    ]
-    for word in prompt.lower().split():
-        if word in READ_AS and len(set(tokens.nouns) - {-1}) > 1:
-            told.append(f"{word!r} was read as '{READ_AS[word]} of'")
-    if tokens.ids == words.encode("").ids:
-        told.append("the prompt says nothing this model knows: the picture is unconditional")
-    return tuple(told)
+    return WordList(entries, names, SYNONYMS, LENGTH, read_as=READ_AS)

@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from pictura.errors import FileError, InputError, ParameterError, did_you_mean, shown
-from pictura.files import atomic
+from pictura.picture.files import atomic
 
 from .grammar import things
 from .stream import SPLITS, Example, example

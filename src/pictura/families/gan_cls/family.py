@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from pictura.datasets.scenes.grammar import Scene
 from pictura.datasets.scenes.render import WHOLE, labels
-from pictura.datasets.scenes.words import LENGTH, ROWS, notes, word_list
+from pictura.datasets.scenes.words import LENGTH, ROWS, word_list
 from pictura.engine import Ask, Program
 from pictura.errors import ParameterError, PresetError, TrainingError, shown
 from pictura.families import Option
@@ -111,7 +111,7 @@ class GanCls:
             )
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        return notes(self.words, request.prompt)
+        return self.words.notes(request.prompt)
 
     def run(self, request: Request, note: Note) -> Program:
         """One question: noise and words in, the picture out."""

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from pictura import samplers
 from pictura.datasets.scenes.grammar import Scene
 from pictura.datasets.scenes.render import NONE, WHOLE, labels
-from pictura.datasets.scenes.words import LENGTH, ROWS, notes, word_list
-from pictura.engine import Ask, Program, translate
+from pictura.datasets.scenes.words import LENGTH, ROWS, word_list
+from pictura.engine import Ask, Program, plain, translate, watched
 from pictura.errors import ParameterError, PresetError
 from pictura.families import Option
-from pictura.guidance import cfg, limited, plain, rescaled, watched
+from pictura.guidance import cfg, limited, rescaled
 from pictura.levels import Flow, Level
 from pictura.nn.rows import by_rows
 from pictura.request import Request
@@ -104,7 +104,7 @@ class Scenes:
             samplers.check_options(request.sampler, self._sampler_options(request))
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        return notes(self.words, request.prompt)
+        return self.words.notes(request.prompt)
 
     def run(self, request: Request, note: Callable[[Level, Tensor], None]) -> Program:
         """Flow matching from noise to picture, with classifier-free guidance."""
@@ -122,10 +122,12 @@ class Scenes:
             return Ask("denoiser", {"x": x, "t": torch.tensor([level.alpha]), "text": text})
 
         text, null = yield self._ask_text(request.prompt), self._ask_text(request.negative_prompt or "")
-        scale, phi = request.guidance_scale, options.get("guidance_rescale", 0.0)
-        guided = rescaled(ask, text, null, scale, phi) if phi else cfg(ask, text, null, scale)
-        low, high = options.get("guidance_low", 0.0), options.get("guidance_high") or math.inf
-        denoise = limited(guided, plain(ask, text), low, high)
+        denoise, scale = plain(ask, text), request.guidance_scale
+        if scale != 1.0:
+            phi = options.get("guidance_rescale", 0.0)
+            guided = rescaled(ask, text, null, scale, phi) if phi else cfg(ask, text, null, scale)
+            low, high = options.get("guidance_low", 0.0), options.get("guidance_high") or math.inf
+            denoise = limited(guided, denoise, low, high)
         levels = schedules.named(request.schedule)(Flow(), request.num_steps)
         sampler = samplers.load(request.sampler)
         solver = sampler(noise(), levels, noise, **self._sampler_options(request))

@@ -17,8 +17,8 @@ from PIL import Image
 
 from pictura import __version__
 from pictura.errors import FileError, ParameterError, PicturaError
-from pictura.files import atomic
-from pictura.metadata import Metadata, load, read_metadata, save_arguments
+from pictura.picture.files import atomic
+from pictura.picture.metadata import Metadata, load, read_metadata, save_arguments
 from pictura.request import Request
 
 __all__ = ["Event", "Failure", "Picture", "Pictures", "Preview", "Step", "file_name", "read_metadata"]

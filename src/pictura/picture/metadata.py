@@ -24,8 +24,8 @@ from xml.sax.saxutils import quoteattr
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from pictura import infotext
 from pictura.errors import FileError, InputError, did_you_mean, shown
+from pictura.picture import infotext
 from pictura.request import MAX_SIDE, Request
 
 __all__ = ["FORMATS", "Metadata", "load", "read_metadata", "save_arguments"]
