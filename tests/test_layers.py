@@ -22,6 +22,7 @@ presets
 training evaluation
 families providers
 guidance
+schedulers
 samplers
 engine
 datasets

@@ -32,6 +32,7 @@ _SAMPLERS = {
     "dpmpp_sde": "DPM++ SDE",
     "unipc": "UniPC",
     "lcm": "LCM",
+    "pndm": "PLMS",
 }
 _SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform"}
 
