@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from pictura.cli import data, models
+from pictura.cli.batch import batch
 from pictura.cli.compare import compare
 from pictura.cli.doctor import doctor
 from pictura.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app.command()(generate)
 app.command()(replay)
 app.command()(inspect)
 app.command()(compare)
+app.command()(batch)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command()(train)

@@ -92,17 +92,24 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int | None = None, stream: TextIO | None = None) -> Iterator[Bar]:
-    """A progress bar named `what` on a terminal; in a pipe nothing is ever written."""
+def progress(
+    what: str, total: int | None = None, stream: TextIO | None = None, *, rate: bool = False
+) -> Iterator[Bar]:
+    """A progress bar named `what` on a terminal; in a pipe nothing is ever written. rate: units a second."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
         yield _Silent()
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+    class Rate(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> str:
+            return "" if task.speed is None else f"{task.speed:.3g}/s"
+
+    columns = [rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn()]
+    columns += [rich.TimeRemainingColumn(), *[Rate()] * rate]
+    with rich.Progress(*columns, console=Console(file=stream), transient=True) as bars:
         yield _Shown(bars, bars.add_task(what, total=total))
 
 

@@ -1,0 +1,71 @@
+"""A candidate picture on its way from the model to the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pictura.batch.columns import facts_of
+from pictura.batch.judge import Verdict
+from pictura.batch.looks import content_hash, perceptual_hash
+from pictura.batch.plan import Item
+from pictura.errors import InputError
+from pictura.picture import Picture
+
+__all__ = ["Drawn", "failed", "found", "packed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """Candidate `candidate` of an item: a file and its columns, or why there is none.
+
+    picture: the same as an image, for those who judge it. stored: it is on the disk already.
+    """
+
+    item: Item
+    candidate: int = 0
+    problem: str | None = None
+    data: bytes = b""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    content: bytes = b""
+    looks: int | None = None
+    picture: Picture | None = None
+    verdict: Verdict | None = None
+    stored: bool = False
+
+
+def failed(item: Item, candidate: int, problem: object) -> Drawn:
+    return Drawn(item=item, candidate=candidate, problem=" ".join(str(problem).split()))
+
+
+def packed(item: Item, candidate: int, picture: Picture, *, looks: bool, data: bytes = b"") -> Drawn:
+    """`picture` as it will be stored. looks: with its perceptual hash."""
+    content = content_hash(picture.image)
+    return Drawn(
+        item=item,
+        candidate=candidate,
+        data=data or picture.to_bytes(),
+        facts=facts_of(picture, item, content),
+        content=content,
+        looks=perceptual_hash(picture.image) if looks else None,
+        picture=picture,
+        stored=bool(data),
+    )
+
+
+def found(item: Item, candidate: int, path: Path, *, model_digest: str | None, looks: bool) -> Drawn | None:
+    """The candidate that a killed run had stored but not yet put down; None where that is another picture."""
+    try:
+        data = path.read_bytes()
+        picture = Picture.open(path)
+    except (OSError, InputError):
+        return None
+    asked, made = item.candidates[candidate].to_dict(), picture.request.to_dict()
+    given = {**asked.pop("options", {}), **asked}
+    made = {**made.pop("options", {}), **made}
+    same = all(made.get(name) == value for name, value in given.items() if name not in picture.ignored)
+    if not same or picture.model_digest != model_digest:
+        return None
+    return packed(item, candidate, picture, looks=looks, data=data)

@@ -1,0 +1,89 @@
+"""The local engine: one model in this process, pictures as it makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from pictura.batch.drawn import Drawn, failed, packed
+from pictura.batch.plan import Item, Plan
+from pictura.errors import InputError
+from pictura.picture import Failure, Picture
+from pictura.request import Request
+
+__all__ = ["draw"]
+
+Wanted = tuple[Item, int]  # an item and the number of one of its candidates
+
+
+def draw(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Iterator[Drawn]:
+    """Every candidate of every item, in the order in which the model finishes them.
+
+    At most `window` are worked on at once. What the model refuses is the problem of that item alone; an
+    error of `items` itself is raised once what was begun is done.
+    """
+    wanted = ((item, at) for item in items for at in range(len(item.candidates)))
+    while (first := next(wanted, None)) is not None:
+        begun: dict[int, Wanted] = {}
+        try:
+            yield from _stream(model, _chained(first, wanted), plan, window, begun)
+        except _SourceError as error:
+            raise error.cause from None
+        except InputError as error:
+            if not begun:
+                raise
+            # A stream ends at the first request that the model refuses; which one that was is only sure
+            # for a request that is alone.
+            for item, at in begun.values():
+                yield from _alone(model, item, at, plan, error)
+
+
+def _stream(
+    model: Any, wanted: Iterator[Wanted], plan: Plan, window: int, begun: dict[int, Wanted]
+) -> Iterator[Drawn]:
+    """One stream of the model. `begun` holds what was given to it and has not come back."""
+
+    def requests() -> Iterator[Request]:
+        number = 0
+        while True:
+            try:
+                one = next(wanted, None)
+            except InputError as error:
+                raise _SourceError(error) from error
+            if one is None:
+                return
+            begun[number] = one
+            number += 1
+            yield one[0].candidates[one[1]]
+
+    with closing(model.stream(requests(), strict=plan.strict, batch_size=window)) as events:
+        for event in events:
+            if isinstance(event, (Picture, Failure)):
+                item, at = begun.pop(event.index)
+                yield (
+                    failed(item, at, event.error)
+                    if isinstance(event, Failure)
+                    else packed(item, at, event, looks=plan.needs_looks)
+                )
+
+
+def _alone(model: Any, item: Item, at: int, plan: Plan, error: InputError) -> Iterator[Drawn]:
+    begun: dict[int, Wanted] = {}
+    try:
+        yield from _stream(model, iter([(item, at)]), plan, 1, begun)
+    except InputError as refused:
+        yield failed(item, at, refused)
+
+
+def _chained(first: Wanted, rest: Iterator[Wanted]) -> Iterator[Wanted]:
+    yield first
+    yield from rest
+
+
+class _SourceError(Exception):
+    """An error of the prompts, on its way through a model's stream, which knows errors of requests only."""
+
+    def __init__(self, cause: InputError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

@@ -1,0 +1,220 @@
+"""Prompt files: which kind a file is, and the kinds that are read line by line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pictura.batch.rows import Row, Source, prompt_column, row_of
+from pictura.errors import FileError, InputError, ParameterError, shown
+
+__all__ = ["open_source"]
+
+LONGEST = 1 << 20  # bytes of one line; what is longer is no prompt
+Prompts = str | os.PathLike[str] | Sequence[Any]
+
+
+def open_source(prompts: object, column: str | None = None, split: str | None = None) -> Source:
+    """The rows that `prompts` stand for.
+
+    A file by its ending: .jsonl or .ndjson, .csv, .tsv, .parquet, .toml (a template), anything else is one
+    prompt a line. A folder that `datasets.save_to_disk` wrote, hf://datasets/owner/name where it is cached.
+    In Python also a list of texts, mappings or requests, or a `datasets.Dataset`.
+    column: which one holds the prompts. split: of a data set that has several.
+    InputError where it cannot be read.
+    """
+    if isinstance(prompts, (str, os.PathLike)):
+        return _named(os.fspath(prompts), column, split)
+    from pictura.batch import tables
+
+    if hasattr(prompts, "column_names") or hasattr(prompts, "keys"):
+        return tables.dataset(prompts, column, split, "the data set")
+    if isinstance(prompts, (list, tuple)):
+        return Listed(rows_given=prompts, column=column)
+    raise ParameterError(
+        f"prompts is {shown(prompts)}; give a file, a list or a data set", parameter="prompts"
+    )
+
+
+def _named(name: str, column: str | None, split: str | None) -> Source:
+    from pictura.batch import tables, template
+
+    if name.startswith("hf://"):
+        return tables.cached(name, column, split)
+    path = Path(name)
+    if path.is_dir():
+        return tables.saved(path, column, split)
+    if not path.is_file():
+        raise FileError(f"there is no file {shown(name)}; give one with a prompt on each line")
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return tables.parquet(path, column)
+    if ending == ".toml":
+        return template.read(path)
+    if ending in (".csv", ".tsv"):
+        return Separated(path=path, column=column, delimiter="\t" if ending == ".tsv" else ",")
+    return Lines(path=path, column=column, objects=ending in (".jsonl", ".ndjson"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    path: Path
+    column: str | None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def digest(self) -> str:
+        with _opened(self.path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(_File):
+    """One prompt a line, or with `objects` one JSON value a line. Blank lines are not counted."""
+
+    objects: bool
+
+    def count(self) -> int:
+        with _opened(self.path) as file:
+            return sum(1 for _ in _lines(file))
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        with _opened(self.path) as file:
+            for number, (at, line) in islice(enumerate(_lines(file)), start, None):
+                yield self._row(number, f"{self.name}:{at}", line)
+
+    def _row(self, number: int, place: str, line: bytes) -> Row:
+        problem = None
+        if len(line) > LONGEST:
+            problem = f"the line is longer than {LONGEST:,} bytes; a prompt has at most 10,000 characters"
+        else:
+            try:
+                text = line.decode("utf-8-sig" if number == 0 else "utf-8").strip()
+                if not self.objects:
+                    return row_of(number, place, text, None)
+                return row_of(number, place, json.loads(text), self.column)
+            except UnicodeDecodeError as error:
+                problem = f"the line is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
+            except (ValueError, RecursionError) as error:
+                problem = f"the line is not JSON ({shown(str(error), 100)}); give one JSON object a line"
+        return Row(number=number, place=place, problem=problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separated(_File):
+    """CSV or TSV (RFC 4180) whose first line names the columns; a line of a row is that of its end."""
+
+    delimiter: str
+
+    def count(self) -> int:
+        return sum(1 for _ in self._cells())
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        head = self._head
+        column = prompt_column(head, self.column, self.name)
+        for number, (at, cells) in islice(enumerate(self._cells()), start, None):
+            place = f"{self.name}:{at}"
+            problem = cells if isinstance(cells, str) else _unsound(cells, head)
+            if problem is not None:
+                yield Row(number=number, place=place, problem=problem)
+            else:
+                yield row_of(number, place, dict(zip(head, cells, strict=True)), column, text=True)
+
+    @cached_property
+    def _head(self) -> list[str]:
+        with self._text() as file:
+            try:
+                head = next(csv.reader(file, delimiter=self.delimiter), [])
+            except csv.Error as error:
+                raise InputError(
+                    f"{self.name} does not begin with the names of its columns: {error}"
+                ) from error
+        return [name.strip() for name in head]
+
+    def _cells(self) -> Iterator[tuple[int, list[str] | str]]:
+        """(line, cells or what is wrong) of every row after the first that is not blank."""
+        with self._text() as file:
+            reader = csv.reader(file, delimiter=self.delimiter)
+            first = True
+            while True:
+                try:
+                    cells: list[str] | str = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    cells = f"the row cannot be read ({error}); check its quotes"
+                if cells and not first:
+                    yield reader.line_num, cells
+                first = False
+
+    def _text(self) -> Any:
+        try:
+            return open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+
+def _unsound(cells: Sequence[str], head: Sequence[str]) -> str | None:
+    if len(cells) != len(head):
+        return f"the row has {len(cells)} values for {len(head)} columns; quote texts that hold a delimiter"
+    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
+        return "the row is not UTF-8; save the file as UTF-8"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A list that the caller holds in memory."""
+
+    rows_given: Sequence[Any] = field(repr=False)
+    column: str | None
+    name: str = "prompts"
+
+    @cached_property
+    def digest(self) -> str:
+        total = hashlib.sha256()
+        for row in self.rows():
+            told = row.problem if row.request is None else row.request.to_json()
+            total.update(f"{told}\n".encode())
+        return total.hexdigest()
+
+    def count(self) -> int:
+        return len(self.rows_given)
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        for number in range(start, len(self.rows_given)):
+            yield row_of(number, f"{self.name}[{number}]", self.rows_given[number], self.column)
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of every line that is not blank; of an endless one the beginning only."""
+    number = 0
+    while line := file.readline(LONGEST + 2):
+        number += 1
+        rest = line
+        while len(rest) > LONGEST + 1 and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST + 2)
+        if line.strip():
+            yield number, line
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> FileError:
+    return FileError(f"{shown(str(path))} cannot be read: {error.strerror or error}")
