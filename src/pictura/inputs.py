@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
 from typing import Any
 
+from pictura import samplers
 from pictura.attachments import attached
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.families import Family, Option
@@ -100,8 +101,12 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
         )
     kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
-    defaults = {name: value for name, value in model.defaults.items() if name in usable}
+    options = {name: o.default for name, o in family.options.items() if o.default is not None}
+    defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
     done = replace(request, options=kept, model=model.name, **cleared).completed(defaults)
+    if done.sampler in samplers.names():  # whose options may be the model's too, such as eta
+        of_sampler = samplers.options(done.sampler).items()
+        done = done.completed({name: value for name, value in of_sampler if name in family.options})
     for name, option in family.options.items():
         if name in done.options:
             _check(option, done.options[name])
@@ -203,10 +208,8 @@ def _requests(inputs: object, negatives: object = None) -> Iterator[Request]:
         if text is _MISSING:
             raise _uneven("negative_prompts")
         if text is not None and request.negative_prompt is not None:
-            raise ParameterError(
-                "negative_prompts are given in the inputs and beside them; give them once",
-                parameter="negative_prompts",
-            )
+            message = "negative_prompts are given in the inputs and beside them; give them once"
+            raise ParameterError(message, parameter="negative_prompts")
         yield request if text is None else replace(request, negative_prompt=_text(text))
     if not isinstance(texts, repeat) and next(texts, _MISSING) is not _MISSING:
         raise _uneven("negative_prompts")
@@ -217,10 +220,8 @@ def _negatives(given: object) -> Iterator[object]:
         return repeat(given)
     if isinstance(given, Iterable):
         return iter(given)
-    raise ParameterError(
-        f"negative_prompts is {shown(given)}; give a text, or one for each prompt",
-        parameter="negative_prompts",
-    )
+    message = f"negative_prompts is {shown(given)}; give a text, or one for each prompt"
+    raise ParameterError(message, parameter="negative_prompts")
 
 
 def _flat(inputs: object) -> Iterator[Request]:
@@ -248,10 +249,8 @@ def _unstacked(row: Mapping[Any, Any]) -> Iterator[Request]:
     columns = {_SINGULAR.get(name, name): _plain(value) for name, value in row.items()}
     used = {name: value for name, value in columns.items() if name in _COLUMNS and value is not None}
     if "prompt" not in used:
-        raise ParameterError(
-            f"there are no 'prompts' among {shown(sorted(map(str, row)))}; name the column of texts so",
-            parameter="prompt",
-        )
+        message = f"there are no 'prompts' among {shown(sorted(map(str, row)))}; name the column of texts so"
+        raise ParameterError(message, parameter="prompt")
     prompts = used["prompt"]
     if isinstance(prompts, (list, tuple)):
         for name, value in used.items():

@@ -175,14 +175,30 @@ def test_a_file_that_shrinks_after_the_check_is_an_error(tmp_path: Path) -> None
 def test_check_names_the_first_tensor_that_does_not_fit(tmp_path: Path) -> None:
     ours.write(tmp_path, {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(4)})
     entries = ours.weights(tmp_path)
-    ours.check(entries, {"a": (2,), "b": (3,), "c": (4,)})
+    ours.check(entries, shaped({"a": (2,), "b": (3,), "c": (4,)}))
     for wanted, said in [
-        ({"a": (2,), "b": (4,), "c": (5,)}, r"tensor 'b' .* has shape \[3\], but the network needs \[4\]"),
+        ({"a": (2,), "b": (4,), "c": (5,)}, r"tensor 'b' .* has shape \[3\], but needs \[4\]"),
         ({"a": (2,), "c": (4,)}, "tensor 'b' .* belongs to no part"),
         ({"a": (2,), "aa": (1,), "b": (3,), "c": (4,)}, "tensor 'aa' is missing"),
     ]:
         with pytest.raises(CheckpointError, match=said):
-            ours.check(entries, wanted)
+            ours.check(entries, shaped(wanted))
+
+
+def shaped(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("stored", [torch.int8, torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_are_no_weights(tmp_path: Path, stored: torch.dtype) -> None:
+    ours.write(tmp_path, {"a": torch.zeros(2, dtype=stored), "b": torch.zeros(2, dtype=torch.float16)})
+    entries = ours.weights(tmp_path)
+    whole, weight = torch.zeros(2, dtype=torch.int64), torch.zeros(2)
+    ours.check(entries, {"a": whole, "b": weight})
+    with pytest.raises(CheckpointError, match=r"'a' .* has dtype torch.*, but needs torch.float32"):
+        ours.check(entries, {"a": weight, "b": weight})
+    with pytest.raises(CheckpointError, match=r"'b' .* has dtype torch.float16, but needs torch.int64"):
+        ours.check(entries, {"a": whole, "b": whole})
 
 
 def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:

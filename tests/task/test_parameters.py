@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pictura import ParameterError, Request, TextToImage
+from pictura import ParameterError, Request, TextToImage, samplers
 from pictura.errors import PicturaError
 
 
@@ -107,7 +109,28 @@ def test_options_reach_the_model_and_the_record(model: TextToImage) -> None:
     picture = model.generate("red", seed=1, tint=1)
     assert picture.request.options == {"tint": 1}
     assert picture.image.getextrema() != model.generate("red", seed=1).image.getextrema()
-    assert model.generate("red", seed=1, tint=None).request.options == {}
+    assert model.generate("red", seed=1, tint=None).request.options == {"tint": 0.0}
+
+
+def test_a_replay_outlives_the_defaults_of_options(
+    model: TextToImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = model.generate("red", seed=1)
+    old = model.generate(replace(picture.request, options={}))  # as they were recorded once
+    assert old.request == picture.request and np.array_equal(old, picture)
+    changed = {"tint": replace(model.family.options["tint"], default=0.5)}
+    monkeypatch.setattr(type(model.family), "options", changed)
+    assert np.array_equal(model.generate(picture.request), picture)
+    assert not np.array_equal(model.generate("red", seed=1), picture)
+
+
+def test_the_sampler_s_own_options_are_recorded_where_the_model_has_them() -> None:
+    scenes = TextToImage.from_preset("scenes")
+    sampled = {name: scenes.generate("a cat", 1, sampler=name).request.options for name in samplers.names()}
+    assert {name: options["eta"] for name, options in sampled.items() if "eta" in options} == {
+        "ddim": 0.0, "dpmpp_2m_sde": 1.0, "dpmpp_sde": 1.0, "euler_ancestral": 1.0,
+    }  # fmt: skip
+    assert all(options.keys() <= {"eta", "guidance_low", "guidance_rescale"} for options in sampled.values())
 
 
 def test_notes(model: TextToImage) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from pictura import (
     PicturaError,
     PresetError,
     TextToImage,
+    families,
+    loading,
     presets,
 )
 from pictura.formats import networks, preset, safetensors
@@ -77,6 +81,39 @@ def test_saving_and_loading_gives_the_same_bits(folder: Path, tmp_path: Path) ->
     assert config["provenance"] == {"made": "random numbers, for tests"}
     card = (tmp_path / "copy" / "README.md").read_text()
     assert model.digest in card and "library_name: pictura" in card and "random numbers, for tests" in card
+
+
+def test_weights_must_be_the_promised_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built_in = presets.presets()["gan-cls"]
+    copy = shutil.copytree(presets.resolve("gan-cls").folder, tmp_path / "copy")
+    named = {"copy": replace(built_in, name="copy", folder=None, uri=str(copy))}
+    monkeypatch.setattr(presets, "_own", named)
+    assert TextToImage.from_preset("copy").digest == built_in.sha256
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(CheckpointError, match=f"'copy' have SHA-256 {found}, but {built_in.sha256} belongs"):
+        TextToImage.from_preset("copy")
+    assert TextToImage.from_preset(copy).digest == found  # a folder promises nothing
+
+
+def test_every_built_in_preset_says_what_its_weights_are() -> None:
+    for name, known in families.presets().items():
+        if known.folder is not None and families.package(known.family).startswith("pictura."):
+            assert known.sha256 is not None, name
+
+
+def test_large_weights_are_digested_when_someone_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "SMALL", 1)
+    asked = []
+    digest = safetensors.digest
+    monkeypatch.setattr(safetensors, "digest", lambda files: asked.append(files) or digest(files))
+    model = TextToImage.from_preset("toy")
+    assert not asked
+    assert model.generate("red").model_digest == model.generate("blue").model_digest == digest(asked[0])
+    assert len(asked) == 1
 
 
 def test_nothing_is_overwritten_by_accident(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 class Option:
     """A parameter beyond the common ones: command line, server and web page build their forms from it.
 
-    Lists and mappings hold JSON values. attach: whether it is, or holds, pictures or files, which requests
-    record by content (see `pictura.attachments`).
+    default: recorded in every request, so that a later version replays it; None where there is nothing to
+    record. Lists and mappings hold JSON values. attach: whether it is, or holds, pictures or files, which
+    requests record by content (see `pictura.attachments`).
     """
 
     name: str

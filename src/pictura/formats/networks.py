@@ -44,14 +44,14 @@ def build(
 ) -> F:
     """A family from `make`, its networks filled from `entries` (left at random when None), in `dtype`.
 
-    `make` is first called on the meta device, where a network takes no memory: names and shapes are compared
-    there, and CheckpointError names the first that does not fit before any weight is read.
+    `make` is first called on the meta device, where a network takes no memory: names, shapes and kinds are
+    compared there, and CheckpointError names the first that does not fit before any weight is read.
     """
     if entries is None:
         family = make()
     else:
         with torch.device("meta"), _Shapes():
-            wanted = {name: tensor.shape for name, tensor in tensors(make().networks()).items()}
+            wanted = tensors(make().networks())
         check(entries, wanted)
         with _Unset():
             family = make()

@@ -122,8 +122,12 @@ def header(path: Path, *, root: Path | None = None) -> dict[str, Entry]:
     return entries
 
 
-def check(entries: Mapping[str, Entry], wanted: Mapping[str, Sequence[int]]) -> None:
-    """CheckpointError naming the first tensor (by name) that is missing, of another shape or unknown."""
+def check(entries: Mapping[str, Entry], wanted: Mapping[str, Tensor]) -> None:
+    """CheckpointError naming the first tensor (by name) that does not belong into the one in `wanted`.
+
+    It is missing, unknown or of another shape, or numbers with a fraction belong where it has none, or the
+    other way round. The tensors in `wanted` may be on the meta device.
+    """
     for name in sorted({*entries, *wanted}):
         if name not in entries:
             raise CheckpointError(
@@ -132,11 +136,12 @@ def check(entries: Mapping[str, Entry], wanted: Mapping[str, Sequence[int]]) -> 
         file = str(entries[name].file)
         if name not in wanted:
             raise CheckpointError(f"tensor {shown(name)} in {file!r} belongs to no part of this network")
-        if entries[name].shape != tuple(wanted[name]):
-            raise CheckpointError(
-                f"tensor {shown(name)} in {file!r} has shape {list(entries[name].shape)}, "
-                f"but the network needs {list(wanted[name])}"
-            )
+        has, needs = list(entries[name].shape), list(wanted[name].shape)
+        if has != needs:
+            raise CheckpointError(f"tensor {shown(name)} in {file!r} has shape {has}, but needs {needs}")
+        stored, into = torch_dtype(entries[name].dtype), wanted[name].dtype
+        if stored.is_floating_point != into.is_floating_point:
+            raise CheckpointError(f"tensor {shown(name)} in {file!r} has dtype {stored}, but needs {into}")
 
 
 def fill(entries: Mapping[str, Entry], tensors: Mapping[str, Tensor], *, root: Path | None = None) -> None:

@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "num_steps": 12, "guidance_scale": 1.0, "sampler": "euler", "schedule": "shift:8", "size": (128, 128),
 }  # fmt: skip
 OPTIONS = (
-    Option(name="eta", type=float, default=0.0, help="share of fresh noise a step, for sampler 'ddim'"),
+    Option(name="eta", type=float, default=None, help="share of fresh noise a step, if the sampler has it"),
     Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
     Option(name="guidance_low", type=float, default=0.0, help="no guidance at or below this noise / signal"),
     Option(name="guidance_high", type=float, default=None, help="no guidance above this noise / signal"),
