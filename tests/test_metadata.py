@@ -193,7 +193,8 @@ def test_xmp_that_another_tool_rewrote(tmp_path: Path, rewrite: tuple[str, ...] 
 def test_damage_is_one_error_or_nothing(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     whole = bytearray(make(Request(prompt="a cat", seed=1)).to_bytes(suffix))
     if data.draw(st.booleans()):
-        whole = whole[: data.draw(st.integers(0, len(whole) - 13))]
+        # PIL reads a file that lacks two checksums and the end chunk: everything said is there.
+        whole = whole[: data.draw(st.integers(0, len(whole) - 21))]
         must_fail = suffix == ".png"
     else:
         for _ in range(data.draw(st.integers(1, 4))):
