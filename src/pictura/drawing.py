@@ -53,9 +53,7 @@ class Studio:
         """Whether someone has changed a weight since, so that a new studio is needed."""
         return self._weights != _state(self.family)
 
-    def draw(
-        self, items: Iterator[Item], *, window: int = WINDOW, previews: bool = False
-    ) -> Iterator[Event]:
+    def draw(self, items: Iterator[Item], *, window: int = WINDOW, previews: bool = False) -> Iterator[Event]:
         """Steps, previews and pictures as they come; one that fails is a Failure and disturbs no other.
 
         At most `window` items are read ahead. An error of `items` itself is raised once the pictures

@@ -1,16 +1,16 @@
 """The tree of errors. Each message is one sentence: what was given, what is possible, what to do.
 
-    PicturaError                 exit 1    HTTP 500
-    +-- InputError               exit 2    HTTP 400    what the caller gave cannot be used
-    |   +-- ParameterError                             one named parameter
-    |   +-- PresetError                                a preset that is unknown or of another family
-    |   +-- FileError                                  a file that is missing, in the way or not readable
-    +-- CheckpointError          exit 1    HTTP 500    weights that do not fit their network
-    +-- ProviderError            exit 1    HTTP 502    a remote model refused or did not answer
-    +-- EngineError              exit 1    HTTP 500    a picture failed while it was made
-    |   +-- OutOfMemory          exit 1    HTTP 503
-    +-- TrainingError            exit 1    HTTP 500
-    +-- Cancelled                exit 130  HTTP 499    someone asked to stop
+PicturaError                 exit 1    HTTP 500
++-- InputError               exit 2    HTTP 400    what the caller gave cannot be used
+|   +-- ParameterError                             one named parameter
+|   +-- PresetError                                a preset that is unknown or of another family
+|   +-- FileError                                  a file that is missing, in the way or not readable
++-- CheckpointError          exit 1    HTTP 500    weights that do not fit their network
++-- ProviderError            exit 1    HTTP 502    a remote model refused or did not answer
++-- EngineError              exit 1    HTTP 500    a picture failed while it was made
+|   +-- OutOfMemory          exit 1    HTTP 503
++-- TrainingError            exit 1    HTTP 500
++-- Cancelled                exit 130  HTTP 499    someone asked to stop
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _stand(wish: Wish, things: tuple[Sighting, ...]) -> bool:
     farther apart on it than on the other."""
     first, second = (next(t for t in things if t.thing == o) for o in wish.objects)
     dx, dy = second.x - first.x, second.y - first.y
-    along, across = {
-        "left": (dx, dy), "right": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)
-    }[wish.relation]
+    along, across = {"left": (dx, dy), "right": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[
+        wish.relation
+    ]
     return along >= OBJECT * 3 // 4 and along > abs(across)

@@ -28,8 +28,20 @@ from .composition import Verdict
 __all__ = ["Judged", "Report", "Share", "reserve", "write"]
 
 SHOWN = 24  # failures shown as pictures, and right ones
-_PLAIN = ("model", "digest", "suite", "count", "seed", "settings", "request", "seconds", "total_seconds",
-          "when", "version", "machine")
+_PLAIN = (
+    "model",
+    "digest",
+    "suite",
+    "count",
+    "seed",
+    "settings",
+    "request",
+    "seconds",
+    "total_seconds",
+    "when",
+    "version",
+    "machine",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +111,20 @@ class Report:
         return {
             **{n: getattr(self, n) for n in _PLAIN},
             "accuracy": [
-                {"category": s.category, "checker": s.checker, "right": s.right, "total": s.total,
-                 "share": s.value, "low": s.low, "high": s.high}
+                {
+                    "category": s.category,
+                    "checker": s.checker,
+                    "right": s.right,
+                    "total": s.total,
+                    "share": s.value,
+                    "low": s.low,
+                    "high": s.high,
+                }
                 for s in self.shares
             ],
-            "metrics": {n: {"value": v, "help": h, "higher_is_better": up}
-                        for n, (v, h, up) in self.metrics.items()},
+            "metrics": {
+                n: {"value": v, "help": h, "higher_is_better": up} for n, (v, h, up) in self.metrics.items()
+            },
             "pictures": [_told(j) for j in self.judged],
         }
 
@@ -124,8 +144,14 @@ def _told(one: Judged) -> dict[str, Any]:
         "prompt": one.prompt,
         "seed": one.picture.request.seed,
         "verdicts": {
-            name: {"identity": v.identity, "exact": v.exact, "relation": v.relation, "count": v.count,
-                   "background": v.background, "seen": seen(v.sight)}
+            name: {
+                "identity": v.identity,
+                "exact": v.exact,
+                "relation": v.relation,
+                "count": v.count,
+                "background": v.background,
+                "seen": seen(v.sight),
+            }
             for name, v in one.verdicts.items()
         },
     }
@@ -161,8 +187,10 @@ def markdown_tables(report: Report) -> str:
     lines = [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *rows)]
     if report.metrics:
         lines += ["", "| metric | value | better | meaning |", "| --- | --- | --- | --- |"]
-        lines += [f"| {n} | {v:.4g} | {'higher' if up else 'lower'} | {h} |"
-                  for n, (v, h, up) in report.metrics.items()]
+        lines += [
+            f"| {n} | {v:.4g} | {'higher' if up else 'lower'} | {h} |"
+            for n, (v, h, up) in report.metrics.items()
+        ]
     return "\n".join(lines)
 
 
@@ -173,8 +201,12 @@ def _markdown(report: Report) -> str:
     for title, chosen in _galleries(report):
         lines += [f"## {title}", ""]
         for at, one in chosen:
-            lines += [f"![{one.prompt}](pictures/{at:05}.png)", "",
-                      f"{one.prompt} (seed {one.picture.request.seed}): {_said(one)}", ""]
+            lines += [
+                f"![{one.prompt}](pictures/{at:05}.png)",
+                "",
+                f"{one.prompt} (seed {one.picture.request.seed}): {_said(one)}",
+                "",
+            ]
     return "\n".join(lines)
 
 
@@ -206,8 +238,11 @@ def _html(report: Report) -> str:
         "<tr>" + "".join(f"<{tag}>{e(cell)}</{tag}>" for cell in row) + "</tr>"
         for tag, row in [("th", head), *(("td", row) for row in rows)]
     )
-    extra = "".join(f"<tr><td>{e(n)}</td><td>{v:.4g}</td><td>{'higher' if up else 'lower'} is better</td>"
-                    f"<td>{e(h)}</td></tr>" for n, (v, h, up) in report.metrics.items())
+    extra = "".join(
+        f"<tr><td>{e(n)}</td><td>{v:.4g}</td><td>{'higher' if up else 'lower'} is better</td>"
+        f"<td>{e(h)}</td></tr>"
+        for n, (v, h, up) in report.metrics.items()
+    )
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
@@ -224,8 +259,10 @@ def _html(report: Report) -> str:
         parts.append(f"<h2>{e(title)}</h2><div class=all>")
         for _, one in chosen:
             data = base64.b64encode(_png(one.image)).decode()
-            parts.append(f"<figure><img alt='{e(one.prompt)}' src='data:image/png;base64,{data}'><figcaption>"
-                         f"<b>{e(one.prompt)}</b><br>{e(_said(one))}</figcaption></figure>")
+            parts.append(
+                f"<figure><img alt='{e(one.prompt)}' src='data:image/png;base64,{data}'><figcaption>"
+                f"<b>{e(one.prompt)}</b><br>{e(_said(one))}</figcaption></figure>"
+            )
         parts.append("</div>")
     return "\n".join(parts) + "\n"
 

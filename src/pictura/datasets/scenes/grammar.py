@@ -83,7 +83,7 @@ class Scene:
 
 
 def article(name: str) -> str:
-    """"a" or "an", as `name` wants it."""
+    """ "a" or "an", as `name` wants it."""
     return "an" if name[0] in "aeio" or name == "umbrella" else "a"
 
 

@@ -67,9 +67,9 @@ def trained() -> Detector:
 def as_input(images: NDArray[np.uint8]) -> Tensor:
     """(b, h, w, 3) uint8 of any one size -> (b, 3, 64, 64) in [-1, 1]."""
     if images.shape[1:3] != (SIZE, SIZE):
-        images = np.stack([
-            np.asarray(Image.fromarray(i).resize((SIZE, SIZE), Image.Resampling.BOX)) for i in images
-        ])
+        images = np.stack(
+            [np.asarray(Image.fromarray(i).resize((SIZE, SIZE), Image.Resampling.BOX)) for i in images]
+        )
     return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

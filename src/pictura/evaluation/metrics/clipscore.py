@@ -24,7 +24,9 @@ def measure(sample: Sample, rows: int = 16) -> float:
         inputs = processor(
             text=list(sample.prompts[start : start + rows]),
             images=[Image.fromarray(p) for p in sample.pictures[start : start + rows]],
-            return_tensors="pt", padding=True, truncation=True,
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
         )
         with torch.no_grad():
             answer = model(**inputs)

@@ -34,9 +34,10 @@ def likelihood(wish: Wish, centre: Tensor, thing: Tensor, colour: Tensor) -> flo
     objects, best = wish.objects * wish.number, -math.inf
     for free in itertools.product(ANCHORS, ANCHORS):
         places = layout(wish.kind, wish.number, wish.relation, free)
-        best = max(best, sum(
-            float(there[o][y // PATCH][x // PATCH]) for o, (x, y) in zip(objects, places, strict=True)
-        ))
+        best = max(
+            best,
+            sum(float(there[o][y // PATCH][x // PATCH]) for o, (x, y) in zip(objects, places, strict=True)),
+        )
     best += float(empty.sum())
     if wish.background is None:
         return best
