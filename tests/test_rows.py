@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,3 +48,26 @@ def test_attention_and_linear_of_tokens(tokens, width, threads):
     attention, linear = Attention(width, 4), torch.nn.Linear(width, 3 * width)
     assert_rows_alone(lambda x: attention(x, torch.zeros(())), x)
     assert_rows_alone(lambda x: F.silu(linear(x)), x)
+
+
+def test_a_forked_process_does_not_wait_for_threads_it_does_not_have():
+    """In a process of its own, since forking one with threads is what is tested."""
+    program = """
+import os, sys, torch
+import pictura.device
+from pictura.nn.rows import by_rows
+net = torch.nn.Linear(256, 256)
+x = torch.randn(8, 64, 256)
+with torch.no_grad():
+    expected = by_rows(net, input=x)
+    torch.randn(1 << 22).exp()  # OpenMP's threads too
+    child = os.fork()
+    if not child:
+        same = torch.equal(by_rows(net, input=x), expected)
+        torch.randn(1 << 22).exp()
+        os._exit(0 if same else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "4", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, env=environment, check=False)
+    assert done.returncode == 0

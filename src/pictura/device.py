@@ -23,6 +23,11 @@ _DTYPES = {
 _GAIN = 1.2  # lower precision must be this much faster to be worth what it loses
 
 
+# A forked process has none of OpenMP's threads, and torch would wait for them for ever. Pipelines fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def pick(device: str | torch.device = "auto") -> torch.device:
     """`device`, or for "auto" the first there is of CUDA, MPS and CPU; ParameterError otherwise."""
     if device == "auto":

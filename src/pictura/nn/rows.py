@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,28 @@ import torch
 from torch import Tensor
 
 _torch_threads = threading.Lock()  # the number of threads is one for the whole process
+_before_fork = 1  # in a forked process, its parent's number of threads
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "rows")
+
+
+def _before() -> None:
+    global _before_fork
+    _before_fork = torch.get_num_threads()
+
+
+def _after() -> None:
+    """A forked process has none of its parent's threads; `device` keeps torch itself to one there."""
+    global _torch_threads
+    _pool.cache_clear()
+    _torch_threads = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_child=_after)
 
 
 def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
@@ -32,7 +50,8 @@ def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            parts = min(threads, len(some))
+            workers = max(threads, _before_fork)
+            parts = min(workers, len(some))
             if parts == 1:
                 return function(**inputs)
             grad = torch.is_grad_enabled()
@@ -43,6 +62,6 @@ def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
 
             cut = {name: value.tensor_split(parts) for name, value in inputs.items()}
             jobs = [{name: values[i] for name, values in cut.items()} for i in range(parts)]
-            return torch.cat(list(_pool(threads).map(part, jobs)))
+            return torch.cat(list(_pool(workers).map(part, jobs)))
         finally:
             torch.set_num_threads(threads)

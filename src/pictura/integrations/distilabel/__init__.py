@@ -1,0 +1,32 @@
+"""Pictura in distilabel pipelines; importing this package imports neither distilabel nor torch.
+
+    PicturaImageGeneration, AsyncPicturaImageGeneration      any model of Pictura, local or remote
+    OpenAIImageGeneration, InferenceEndpointsImageGeneration  distilabel's gallery, with its faults mended
+    ImageGeneration                                          the task, which can be saved, loaded and resumed
+
+The models need no distilabel: without it they stand on the same interface, see `base`. The task does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "AsyncPicturaImageGeneration": "models",
+    "PicturaImageGeneration": "models",
+    "InferenceEndpointsImageGeneration": "gallery",
+    "OpenAIImageGeneration": "gallery",
+    "ImageGeneration": "task",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -1,0 +1,272 @@
+"""Any model of Pictura as a distilabel image model."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, validate_call
+
+from pictura.errors import InputError, PicturaError
+from pictura.picture import Failure, Picture
+from pictura.request import Request
+
+from .base import AsyncImageGenerationModel, ImageGenerationModel, Images, Row, RuntimeParameter, finish
+
+__all__ = ["AsyncPicturaImageGeneration", "PicturaImageGeneration"]
+
+# distilabel recognises a runtime parameter by Optional[RuntimeParameter[...]], written so.
+# ruff: noqa: UP045
+
+
+class _Settings(BaseModel, Images):
+    """What both models are told. None is the model's own default, and of a seed a random one."""
+
+    model: str = Field(default="scenes", description="A preset of Pictura: a name, a folder or a handle.")
+    seed: Optional[RuntimeParameter[int]] = Field(
+        default=None, description="The seed of the first picture of a call; the next ones have seed + 1, ..."
+    )
+    num_steps: Optional[RuntimeParameter[int]] = Field(default=None, description="Steps of each picture.")
+    guidance_scale: Optional[RuntimeParameter[float]] = Field(
+        default=None, description="How strongly the prompt is followed."
+    )
+    size: Optional[RuntimeParameter[str]] = Field(default=None, description="WIDTHxHEIGHT in pixels.")
+    sampler: Optional[RuntimeParameter[str]] = Field(default=None, description="See pictura.samplers().")
+    negative_prompt: Optional[RuntimeParameter[str]] = Field(
+        default=None, description="What the pictures should not show."
+    )
+    options: Optional[RuntimeParameter[dict[str, Any]]] = Field(
+        default_factory=dict, description="The model's own options, by name."
+    )
+    preset_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="More arguments of TextToImage.from_preset, such as base_url."
+    )
+    api_key: Optional[RuntimeParameter[SecretStr]] = Field(
+        default=None, description="The key of a remote model; by default from the service's own variable."
+    )
+
+    _task: Any = PrivateAttr(None)
+
+    @property
+    def model_name(self) -> str:
+        """As pictures record it."""
+        return self.model
+
+    def _start(self) -> None:
+        from pictura.task import TextToImage
+
+        key: dict[str, Any] = {} if self.api_key is None else {"api_key": self.api_key.get_secret_value()}
+        self._task = TextToImage.from_preset(self.model, **self.preset_kwargs, **key)
+
+    def _call(self, **said: Any) -> dict[str, Any]:
+        """Arguments for `TextToImage.stream`: those of the call over the model's own."""
+        own = {name: getattr(self, name) for name in said}
+        values = {name: own[name] if value is None else value for name, value in said.items()}
+        return {"negative_prompts": values.pop("negative_prompt"), **values, **(self.options or {})}
+
+    def _ready(self) -> Any:
+        if self._task is None:
+            raise InputError(f"model {self.model!r} is not loaded; call load() first")
+        return self._task
+
+
+class PicturaImageGeneration(_Settings, ImageGenerationModel):
+    """Any model of Pictura, local or remote, for `ImageGeneration` tasks.
+
+    Pictures of one call share forward passes. One that cannot be made is logged and its prompt's answer is
+    {"images": []}; if none can be made, the first error is raised.
+    """
+
+    def load(self) -> None:
+        """Load the model; PresetError where there is none of that name."""
+        ImageGenerationModel.load(self)
+        self._start()
+
+    def unload(self) -> None:
+        """Free its memory."""
+        self._task = None
+
+    @validate_call
+    def generate(
+        self,
+        inputs: list[str],
+        num_generations: int = 1,
+        seed: Optional[int] = None,
+        num_steps: Optional[int] = None,
+        guidance_scale: Optional[float] = None,
+        size: Optional[str] = None,
+        sampler: Optional[str] = None,
+        negative_prompt: Optional[str] = None,
+        seeds: Optional[list[int]] = None,
+    ) -> list[list[dict[str, Any]]]:
+        """Make pictures. What is not given is as in the model's fields.
+
+        Args:
+            inputs: The prompts.
+            num_generations: Pictures for each prompt.
+            seed: The seed of the first picture; the next ones have seed + 1, seed + 2, ...
+            num_steps: Steps of each picture.
+            guidance_scale: How strongly the prompt is followed.
+            size: WIDTHxHEIGHT in pixels.
+            sampler: A name from pictura.samplers().
+            negative_prompt: What the pictures should not show.
+            seeds: Instead of seed, one for each prompt: of its first picture.
+
+        Returns:
+            For each prompt [{"images": [base64 PNG, ...]}]. Each PNG tells how it was made.
+        """
+        call = self._call(
+            seed=seed,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            size=size,
+            sampler=sampler,
+            negative_prompt=negative_prompt,
+        )
+        found = _Found(len(inputs), num_generations, self._logger)
+        requests = found.requests(inputs, seeds, call.pop("seed"))
+        for event in self._ready().stream(requests, num_images=num_generations, **call):
+            found.take(event)
+        return found.rows()
+
+
+class AsyncPicturaImageGeneration(_Settings, AsyncImageGenerationModel):
+    """The same with `agenerate`: prompts are asked together, which is what a remote model wants."""
+
+    def load(self) -> None:
+        """Load the model; PresetError where there is none of that name."""
+        AsyncImageGenerationModel.load(self)
+        self._start()
+
+    def unload(self) -> None:
+        """Free its memory."""
+        self._task = None
+
+    @validate_call
+    async def agenerate(
+        self,
+        input: str,
+        num_generations: int = 1,
+        seed: Optional[int] = None,
+        num_steps: Optional[int] = None,
+        guidance_scale: Optional[float] = None,
+        size: Optional[str] = None,
+        sampler: Optional[str] = None,
+        negative_prompt: Optional[str] = None,
+    ) -> list[dict[str, Any]]:
+        """Make pictures for one prompt. What is not given is as in the model's fields.
+
+        Args:
+            input: The prompt.
+            num_generations: Pictures to make.
+            seed: The seed of the first picture; the next ones have seed + 1, seed + 2, ...
+            num_steps: Steps of each picture.
+            guidance_scale: How strongly the prompt is followed.
+            size: WIDTHxHEIGHT in pixels.
+            sampler: A name from pictura.samplers().
+            negative_prompt: What the pictures should not show.
+
+        Returns:
+            [{"images": [base64 PNG, ...]}]. The first error is raised if no picture could be made.
+        """
+        call = self._call(
+            seed=seed,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            size=size,
+            sampler=sampler,
+            negative_prompt=negative_prompt,
+        )
+        found = _Found(1, num_generations, self._logger)
+        requests = found.requests([input], None, call.pop("seed"))
+        async for event in self._ready().astream(requests, num_images=num_generations, **call):
+            found.take(event)
+        return found.rows()[0]
+
+    async def _agenerate(
+        self,
+        inputs: list[str],
+        num_generations: int = 1,
+        seed: int | None = None,
+        seeds: list[int] | None = None,
+        **kwargs: Any,
+    ) -> list[Row]:
+        """All prompts at once; one that fails does not cost the others theirs."""
+        first = self.seed if seed is None else seed
+        each: Sequence[int | None] = seeds or [
+            None if first is None else first + i * num_generations for i in range(len(inputs))
+        ]
+        asked = (
+            self.agenerate(text, num_generations=num_generations, seed=own, **kwargs)
+            for text, own in zip(inputs, each, strict=True)
+        )
+        return kept(await asyncio.gather(*asked, return_exceptions=True), self._logger)
+
+    def generate(self, inputs: list[str], num_generations: int = 1, **kwargs: Any) -> list[Row]:
+        """`agenerate` for all of `inputs` together; works inside a running event loop too."""
+        return finish(self._agenerate(inputs, num_generations, **kwargs))
+
+
+class _Found:
+    """Pictures and failures of a call, put back in the order of its prompts."""
+
+    def __init__(self, inputs: int, each: int, log: logging.Logger | None) -> None:
+        self._images: list[dict[int, str]] = [{} for _ in range(inputs)]
+        self._each, self._log = each, log
+        self._places: list[int] = []  # of each request, the number of its prompt
+        self._error: PicturaError | None = None
+
+    def requests(
+        self, inputs: Sequence[str], seeds: Sequence[int] | None, first: int | None
+    ) -> list[Request]:
+        """A request for each prompt that can be one."""
+        if seeds is not None and len(seeds) != len(inputs):
+            raise InputError(f"there are {len(seeds)} seeds for {len(inputs)} prompts; give one for each")
+        made = []
+        for at, prompt in enumerate(inputs):
+            seed = seeds[at] if seeds is not None else None if first is None else first + at * self._each
+            try:
+                made.append(Request(prompt=prompt, seed=seed))
+            except PicturaError as error:
+                self._failed(prompt, error)
+            else:
+                self._places.append(at)
+        return made
+
+    def take(self, event: object) -> None:
+        if isinstance(event, Picture):
+            at, copy = divmod(event.index, self._each)
+            encoded = base64.b64encode(event.to_bytes(".png")).decode()
+            self._images[self._places[at]][copy] = encoded
+        elif isinstance(event, Failure):
+            self._failed(event.request.prompt, event.error)
+
+    def rows(self) -> list[Row]:
+        if self._error is not None and not any(self._images):
+            raise self._error
+        return [[{"images": [images[copy] for copy in sorted(images)]}] for images in self._images]
+
+    def _failed(self, prompt: str, error: PicturaError) -> None:
+        self._error = self._error or error
+        (self._log or logging.getLogger(__name__)).warning("no picture of %.60r: %s", prompt, error)
+
+
+def kept(answers: Sequence[Row | BaseException], log: logging.Logger | None) -> list[Row]:
+    """`answers` with {"images": []} for those that failed; the first error if all did."""
+    errors = list(_errors(answers))
+    if errors and len(errors) == len(answers):
+        raise errors[0]
+    for error in errors:
+        (log or logging.getLogger(__name__)).warning("no picture of a prompt: %s", error)
+    return [[{"images": []}] if isinstance(answer, BaseException) else answer for answer in answers]
+
+
+def _errors(answers: Sequence[Row | BaseException]) -> Iterator[BaseException]:
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            if not isinstance(answer, Exception):
+                raise answer  # cancelled or interrupted
+            yield answer
