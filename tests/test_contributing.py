@@ -106,7 +106,7 @@ def test_the_provider_works(tmp_path: Path) -> None:
     (script,) = install("Add a provider", tmp_path)
     with serving() as url:
         run(script, tmp_path, MIRROR_URL=url)
-    assert Draw.calls == [{"prompt": "a cat", "seed": 7}] * 3
+    assert Draw.calls == [{"prompt": "a cat", "seed": 7}] * 5
 
 
 def test_nothing_but_the_three_recipes_has_code() -> None:

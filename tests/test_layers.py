@@ -16,7 +16,7 @@ server web integrations
 batch history
 task
 learning
-watching drawing loading
+watching drawing loading remote
 inputs
 presets
 training evaluation
@@ -27,7 +27,8 @@ samplers
 engine
 datasets
 text nn formats device
-discovery
+options
+discovery limits
 attachments
 picture
 request

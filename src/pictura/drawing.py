@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,12 @@ from pictura import samplers
 from pictura.engine import Engine, Ticket
 from pictura.errors import EngineError, InputError, PicturaError
 from pictura.families import Family
-from pictura.inputs import Item
+from pictura.inputs import WINDOW, Item
 from pictura.levels import Flow, Level
-from pictura.picture import Event, Failure, Picture, Pictures, Preview, Step
+from pictura.picture import Event, Failure, Picture, Preview, Step
 from pictura.request import Request
 
-__all__ = ["WINDOW", "Collected", "Studio"]
-
-WINDOW = 16  # pictures of one call that are worked on at once, and prompts that are read ahead
+__all__ = ["Studio"]
 
 
 class Studio:
@@ -106,29 +104,6 @@ class Studio:
             told.append(_Told(item, ticket, time.perf_counter() - started))
 
         return self._engine.add(self.family.run(item.request, note), on_done=done)
-
-
-class Collected:
-    """Pictures put in order as they come; the first failure is raised when all is done."""
-
-    def __init__(self, on_step: Callable[[Step], object] | None = None) -> None:
-        self._pictures: dict[int, Picture] = {}
-        self._failures: dict[int, Failure] = {}
-        self._on_step = on_step
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, Picture):
-            self._pictures[event.index] = event
-        elif isinstance(event, Failure):
-            self._failures[event.index] = event
-        elif isinstance(event, Step) and self._on_step is not None:
-            self._on_step(event)
-
-    def result(self, single: bool) -> Picture | Pictures:
-        if self._failures:
-            raise self._failures[min(self._failures)].error
-        pictures = [self._pictures[index] for index in sorted(self._pictures)]
-        return pictures[0] if single else Pictures(pictures)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,16 @@ class CheckpointError(PicturaError):
 
 
 class ProviderError(PicturaError):
-    """A remote model refused or did not answer."""
+    """A remote model refused or did not answer.
+
+    status: of the HTTP answer, None where there was none. again: whether the same call may succeed later.
+    """
 
     http_status = 502
+
+    def __init__(self, message: str, *, status: int | None = None, again: bool = True) -> None:
+        super().__init__(message)
+        self.status, self.again = status, again
 
 
 class EngineError(PicturaError):

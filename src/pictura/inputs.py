@@ -13,18 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
-from typing import Any
+from typing import Any, Protocol
 
 from pictura import samplers
 from pictura.attachments import attached
 from pictura.errors import ParameterError, did_you_mean, shown
-from pictura.families import Family, Option
+from pictura.options import Option
 from pictura.request import MAX_SEED, Request, random_seed
 
-__all__ = ["Call", "Item", "Model", "complete", "is_single", "items", "with_attachments", "whole"]
+__all__ = [
+    "WINDOW", "Call", "Item", "Model", "Uses", "complete", "is_single", "items", "with_attachments", "whole",
+]  # fmt: skip
 
-# What a model may or may not be able to use; every one uses the prompt and the seed.
-_COMMON = ("negative_prompt", "size", "num_steps", "guidance_scale", "sampler", "schedule")
+WINDOW = 16  # pictures of one call that are worked on at once, and prompts that are read ahead
+
+# What a model may or may not be able to use; every one uses the prompt.
+_COMMON = ("negative_prompt", "size", "seed", "num_steps", "guidance_scale", "sampler", "schedule")
 _ALLOWED: dict[type, Any] = {float: (int, float), list: tuple, dict: Mapping}  # as requests hold them
 _KINDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list",
@@ -36,13 +40,29 @@ _SINGULAR = {"prompts": "prompt", "negative_prompts": "negative_prompt"}
 _MISSING = object()
 
 
+class Uses(Protocol):
+    """What a family or a provider says of the parameters that it can use."""
+
+    @property
+    def parameters(self) -> frozenset[str]: ...
+    @property
+    def options(self) -> Mapping[str, Option]: ...
+    def check(self, request: Request) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What completing a request needs to know. defaults: the preset's over the family's, by name."""
+    """What completing a request needs to know. defaults: the preset's over the family's, by name.
+
+    seeds: the largest seed to draw where none is given; None where the model does not draw by seeds, so that
+    one counts as a parameter like any other. passes_on: whether options that are not listed are used too.
+    """
 
     name: str
-    family: Family
+    family: Uses
     defaults: Mapping[str, Any]
+    seeds: int | None = 2**32 - 1
+    passes_on: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +90,7 @@ class Call:
     def __post_init__(self) -> None:
         given = {name: value for name, value in self.values.items() if value is not None}
         probe = Request(prompt="", seed=self.seed, options=self.options, **given)
-        checked = {name: getattr(probe, name) for name in given}
+        checked = {name: value for name in given if (value := getattr(probe, name)) is not None}
         for name, value in [("values", checked), ("options", probe.options), ("seed", probe.seed)]:
             object.__setattr__(self, name, value)
 
@@ -91,7 +111,8 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
     Those are a ParameterError when `strict`; so are, always, values that the model does not allow.
     """
     family = model.family
-    usable = family.parameters | {"prompt", "seed"}
+    usable = family.parameters | ({"prompt"} if model.seeds is None else {"prompt", "seed"})
+    usable |= set(request.options) if model.passes_on else set()
     given = [name for name in _COMMON if getattr(request, name) is not None]
     ignored = tuple(name for name in [*given, *request.options] if name not in usable)
     if ignored and strict:
@@ -103,10 +124,12 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
     options = {name: o.default for name, o in family.options.items() if o.default is not None}
     defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
-    done = replace(request, options=kept, model=model.name, **cleared).completed(defaults)
+    seeded = model.seeds is not None
+    done = replace(request, options=kept, model=model.name, **cleared).completed(defaults, seeded=seeded)
     if done.sampler in samplers.names():  # whose options may be the model's too, such as eta
         of_sampler = samplers.options(done.sampler).items()
-        done = done.completed({name: value for name, value in of_sampler if name in family.options})
+        own = {name: value for name, value in of_sampler if name in family.options}
+        done = done.completed(own, seeded=seeded)
     for name, option in family.options.items():
         if name in done.options:
             _check(option, done.options[name])
@@ -114,7 +137,7 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
     return done, ignored
 
 
-def with_attachments(options: Mapping[str, Any], family: Family) -> dict[str, Any]:
+def with_attachments(options: Mapping[str, Any], family: Uses) -> dict[str, Any]:
     """`options` with the pictures and files among them recorded by content; ParameterError for bad ones."""
     return {
         name: attached(value, name, option.attach)
@@ -128,7 +151,9 @@ def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[It
     index = 0
     for request in given:
         merged = _merged(request, call)
-        own = random_seed() if merged.seed is None and call.num_images > 1 else merged.seed
+        own = merged.seed
+        if own is None and model.seeds is not None and "seed" not in model.defaults:
+            own = random_seed(model.seeds - call.num_images + 1)
         for copy in range(call.num_images):
             seed = _plus(own, copy) if call.seed is None else _plus(call.seed, index)
             done, ignored = complete(replace(merged, seed=seed), model, strict=call.strict)

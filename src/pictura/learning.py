@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pictura.inputs import whole
-from pictura.loading import Loaded
 from pictura.request import parse_size
 
 if TYPE_CHECKING:
+    from pictura.loading import Loaded
     from pictura.training.compiling import Compiled
     from pictura.training.fitting import History
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
-from pictura import families
-from pictura.errors import PresetError, did_you_mean, shown
+from pictura import families, providers
+from pictura.errors import ParameterError, PresetError, did_you_mean, shown
 from pictura.families import Preset
 from pictura.formats import hub
+from pictura.providers import Provider
 
-__all__ = ["Preset", "Source", "names", "presets", "register", "resolve"]
+__all__ = [
+    "Preset", "Source", "connect", "local_only", "names", "presets", "register", "remote", "resolve"
+]  # fmt: skip
 
 _own: dict[str, Preset] = {}  # what `register` was told, in this process
 
@@ -82,6 +86,67 @@ def resolve(preset: str | os.PathLike[str]) -> Source:
     raise PresetError(f"preset {shown(given)} is unknown; {did_you_mean(given, presets())}")
 
 
+def remote(preset: object) -> str | None:
+    """`preset` as the address of a remote model, where it is one or a name for one; None for others."""
+    given = os.fspath(preset) if isinstance(preset, (str, os.PathLike)) else ""
+    known = presets().get(given) if isinstance(preset, str) else None
+    text = known.uri if known is not None and known.uri is not None else given
+    scheme, slashes, _ = text.partition("://") if isinstance(text, str) else ("", "", "")
+    if not slashes:
+        return None
+    kind, plus, transport = scheme.partition("+")
+    is_service = scheme in ("http", "https") or providers.known(scheme)
+    return text if is_service or (plus and transport in ("http", "https") and providers.known(kind)) else None
+
+
+def connect(preset: str, *, api: str | None = None, **settings: Any) -> tuple[str, Provider]:
+    """(name, provider) of a remote model. The name says all but the key, so that it can be opened again:
+
+        openai://MODEL              the service at its own address
+        openai+https://host/v1#MODEL    at another; the same as https://host/v1#MODEL with api="openai"
+
+    PresetError and ParameterError for what cannot be.
+    """
+    scheme, _, rest = preset.partition("://")
+    kind, plus, transport = scheme.partition("+")
+    if scheme in ("http", "https"):
+        kind, transport, plus = "", scheme, "+"
+    if api is not None and kind and providers.canonical(api) != providers.canonical(kind):
+        raise PresetError(f"preset {shown(preset)} is of api {kind!r} and not {shown(api)}; say it once")
+    kind = kind or api or ""
+    if not kind:
+        raise PresetError(
+            f"preset {shown(preset)} does not say which interface it has; add api= one of "
+            f"{', '.join(providers.names())}"
+        )
+    model = rest
+    if plus:
+        address, _, model = rest.partition("#")
+        if settings.get("base_url") is not None:
+            raise PresetError(f"base_url is given in the preset {shown(preset)} and beside it; say it once")
+        settings["base_url"] = f"{transport}://{address}"
+    kind = providers.canonical(kind)
+    model = settings.pop("model", None) or model
+    try:
+        provider = cast(Callable[..., Provider], providers.load(kind))(model, **settings)
+    except TypeError as error:  # from whatever class a package brings
+        raise ParameterError(f"{kind} cannot be used so: {error}", parameter="settings") from error
+    base = getattr(provider, "base_url", None)
+    if base is None or getattr(provider, "own", True):
+        return f"{providers.scheme(kind)}://{model}", provider
+    return f"{kind}+{base}" + (f"#{model}" if model else ""), provider
+
+
+def local_only(**given: Any) -> None:
+    """ParameterError for what has no meaning for a remote model, unless it has its default."""
+    usual = {"load_weights": True, "dtype": None, "device": "auto", "exact": False}
+    for name, value in given.items():
+        if value != usual[name]:
+            raise ParameterError(
+                f"{name} is {shown(value)}, but the model is remote; leave it out", parameter=name
+            )
+
+
 def _known(name: str, preset: Preset) -> Source:
     if preset.uri is not None:
         if "://" in preset.uri:
@@ -101,7 +166,8 @@ def _remote(handle: str) -> Source:
     if not handle.startswith("hf://"):
         scheme = handle.partition("://")[0]
         raise PresetError(
-            f"preset {shown(handle)}: {scheme}:// is unknown; use a name, a folder or hf://org/name"
+            f"preset {shown(handle)}: {shown(scheme)} is unknown; use a name, a folder, hf://org/name or "
+            f"a remote model such as openai://MODEL"
         )
     found = hub.fetch(handle)
     return Source(name=found.handle, folder=found.folder, root=found.root, commit=found.commit)

@@ -66,7 +66,7 @@ class Request:
     Checked when built, so a `Request` that exists is well formed; whether a certain model can carry it out
     is for that model to say. Raises ParameterError.
 
-    size is (width, height) in pixels; "WIDTHxHEIGHT" is accepted and stored as the pair.
+    size is (width, height) in pixels; "WIDTHxHEIGHT" is accepted and stored as the pair, "auto" as None.
     seed is 0..2^63-1. options holds what only some models know (JSON values).
     """
 
@@ -90,8 +90,8 @@ class Request:
         self._normal()
         return self
 
-    def completed(self, defaults: Mapping[str, Any]) -> Request:
-        """Every `None` replaced from `defaults`, and a random seed drawn where there is none.
+    def completed(self, defaults: Mapping[str, Any], *, seeded: bool = True) -> Request:
+        """Every `None` replaced from `defaults`, and a random seed drawn where there is none (if `seeded`).
 
         Names in `defaults` that are no field of a request go to `options`, unless already there.
         """
@@ -101,7 +101,7 @@ class Request:
         }
         extra = {name: value for name, value in defaults.items() if name not in known and name != "options"}
         options = {**extra, **defaults.get("options", {}), **self.options}
-        if self.seed is None and given.get("seed") is None:
+        if seeded and self.seed is None and given.get("seed") is None:
             given["seed"] = random_seed()
         return replace(self, **given, options=options)
 
@@ -145,7 +145,7 @@ class Request:
         return {
             "prompt": _text("prompt", self.prompt),
             "negative_prompt": _optional(_text, "negative_prompt", self.negative_prompt),
-            "size": None if self.size is None else parse_size(self.size),
+            "size": _optional_size(self.size),
             "seed": _whole("seed", self.seed, 0, MAX_SEED, "0..2^63-1"),
             "num_steps": _whole("num_steps", self.num_steps, 1, MAX_STEPS, f"1..{MAX_STEPS}"),
             "guidance_scale": _finite("guidance_scale", self.guidance_scale),
@@ -156,9 +156,9 @@ class Request:
         }
 
 
-def random_seed() -> int:
-    """A fresh seed. Below 2^32, so that it is easy to copy and every other tool accepts it."""
-    return secrets.randbelow(2**32)
+def random_seed(most: int = 2**32 - 1) -> int:
+    """A fresh seed up to `most`. Below 2^32, so that it is easy to copy and every other tool accepts it."""
+    return secrets.randbelow(min(most + 1, 2**32))
 
 
 def parse_size(value: object) -> tuple[int, int]:
@@ -174,6 +174,10 @@ def parse_size(value: object) -> tuple[int, int]:
     if len(sides) != 2 or any(side is None or not 1 <= side <= MAX_SIDE for side in sides):
         raise ParameterError(message, parameter="size")
     return sides[0], sides[1]  # type: ignore[return-value]  # None was refused above
+
+
+def _optional_size(value: object) -> tuple[int, int] | None:
+    return None if value is None or value == "auto" else parse_size(value)
 
 
 def _optional(check: Any, name: str, value: object) -> Any:

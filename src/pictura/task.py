@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-import torch
-from torch import nn
-
-from pictura import families, loading, presets
-from pictura.drawing import WINDOW, Collected, Studio
+from pictura import families, presets
 from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
 from pictura.families import Family, Preset
-from pictura.formats import networks
-from pictura.inputs import Call, Model, is_single, items, whole, with_attachments
+from pictura.inputs import WINDOW, Call, Item, Model, is_single, items, whole, with_attachments
 from pictura.learning import Learner
-from pictura.picture import Event, Step
+from pictura.picture import Collected, Event, Step
+from pictura.providers import Provider
+from pictura.remote import Drawing, Elsewhere, Remote
 from pictura.watching import Scorer, asynchronous, best, with_bar
 
-__all__ = ["TextToImage"]
+if TYPE_CHECKING:  # torch is loaded with a model's weights: remote models do without
+    import torch
+    from torch import nn
+
+    from pictura.drawing import Studio
+    from pictura.loading import Loaded
+
+__all__ = ["RemoteTextToImage", "TextToImage"]
 
 
 class _Presets:
@@ -47,7 +52,7 @@ class TextToImage(Learner):
     family_name: ClassVar[str | None] = None
     presets = _Presets()
 
-    def __init__(self, loaded: loading.Loaded, *, exact: bool = False) -> None:
+    def __init__(self, loaded: Loaded, *, exact: bool = False) -> None:
         self._loaded = loaded
         self._exact = exact
         self._model = Model(name=loaded.name, family=loaded.family, defaults=loaded.defaults())
@@ -72,25 +77,36 @@ class TextToImage(Learner):
         device: str | torch.device = "auto",
         *,
         exact: bool = False,
-        **architecture: Any,
+        **more: Any,
     ) -> Self:
-        """The model called `preset`: a name (see `presets`), a folder, or `hf://org/name[@revision]`.
+        """The model called `preset`: a name (see `presets`), a folder, `hf://org/name[@revision]`, or a
+        remote one, `openai://MODEL`, `hf-inference://MODEL`, `http://host` with `api=` (see `providers`).
 
-        Without `load_weights` it has the preset's architecture and random weights, and `architecture` may
-        change single values of it. dtype: None is float32, in which a seed gives the same picture everywhere;
-        "auto" measures. exact: answer for one picture at a time, so that it has the same bits alone and in
-        company also on devices where batches change the last ones; slower.
+        Without `load_weights` it has the preset's architecture and random weights, and `more` may change
+        single values of it. dtype: None is float32, in which a seed gives the same picture everywhere; "auto"
+        measures. exact: answer for one picture at a time, so that it has the same bits alone and in company
+        also on devices where batches change the last ones; slower. For a remote model `more` are api,
+        base_url, api_key, timeout (seconds in all, or to connect, to read and in all), max_retries,
+        concurrency and rate (requests a second).
 
         PresetError where there is no such preset or it is of another family than this class; CheckpointError
         where the weights do not fit, before any is read.
         """
+        if (entry := presets.remote(preset)) is not None:
+            presets.local_only(load_weights=load_weights, dtype=dtype, device=device, exact=exact)
+            name, provider = presets.connect(entry, **more)
+            if not issubclass(RemoteTextToImage, cls):
+                raise PresetError(f"preset {name} is remote; load it with pictura.TextToImage.from_preset")
+            return cast(Self, RemoteTextToImage(name, Remote(provider)))
+        from pictura import loading
+
         loaded = loading.load(
             preset,
             load_weights=load_weights,
             dtype=dtype,
             device=device,
             family=cls.family_name,
-            changes=architecture,
+            changes=more,
         )
         owner = cls if cls.family_name is not None else TextToImage.of(loaded.family.name)
         if not issubclass(owner, cls):
@@ -166,7 +182,7 @@ class TextToImage(Learner):
                 "sampler": sampler,
                 "schedule": schedule,
             },
-            options=with_attachments({n: v for n, v in options.items() if v is not None}, self.family),
+            options=with_attachments({n: v for n, v in options.items() if v is not None}, self._model.family),
             seed=seed,
             num_images=whole("num_images", num_images, 10_000) * whole("best_of", best_of, 1000),
             strict=strict,
@@ -174,7 +190,7 @@ class TextToImage(Learner):
         wanted = items(inputs, negative_prompts, call, self._model)
         window = whole("batch_size", batch_size, 4096)
         judge = scorer if callable(scorer) else scorer_named(scorer) if best_of > 1 else None
-        events = self._current().draw(wanted, window=window, previews=previews)
+        events = self._draw(wanted, call.num_images, window, previews)
         return events if best_of == 1 or judge is None else best(events, best_of, judge)
 
     async def agenerate(
@@ -204,6 +220,8 @@ class TextToImage(Learner):
 
         FileError where something is there already, unless it is a preset and `overwrite` is set.
         """
+        from pictura import loading
+
         self._current()  # notices changes
         loading.save(self._loaded, Path(folder), overwrite=overwrite)
 
@@ -218,15 +236,15 @@ class TextToImage(Learner):
         return self._loaded.name
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the weights as a file, as they are now."""
-        digest = self._current().digest
-        assert digest is not None
-        return digest
+    def digest(self) -> str | None:
+        """SHA-256 of the weights as a file, as they are now; None of a remote model."""
+        return self._current().digest
 
     @property
     def backbone(self) -> nn.ModuleDict:
         """The networks by name. They are the model's own: changing them changes it."""
+        from torch import nn
+
         return nn.ModuleDict(self.family.networks())
 
     @property
@@ -236,6 +254,8 @@ class TextToImage(Learner):
 
     def summary(self, print_fn: Callable[[str], object] = print) -> None:
         """Tell the networks, their parts and how many parameters they have."""
+        from pictura.formats import networks
+
         rows = [(name, kind, f"{count:,}") for name, kind, count in networks.summary(self.family.networks())]
         total = sum(tensor.numel() for tensor in self.backbone.parameters())
         width = max(len(name) for name, _, _ in rows)
@@ -247,20 +267,57 @@ class TextToImage(Learner):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
+    def _draw(self, wanted: Iterator[Item], together: int, window: int, previews: bool) -> Iterator[Event]:
+        """The events of complete requests, of which `together` neighbours differ in their seeds alone."""
+        return self._current().draw(wanted, window=window, previews=previews)
+
     def _current(self) -> Studio:
         """The studio; a new one when weights have changed, since the old one remembers answers of theirs."""
         if self._studio.outdated():
             self._loaded.changed = True
-            self._studio = self._opened(loading.digest(self._loaded))
+            self._studio = self._opened(None)
         if self._studio.digest is None:
+            from pictura import loading
+
             self._studio.digest = loading.digest(self._loaded)
         return self._studio
 
     def _opened(self, digest: str | None) -> Studio:
+        from pictura.drawing import Studio
+
         loaded = self._loaded
         return Studio(
             loaded.family, device=loaded.device, dtype=loaded.dtype, exact=self._exact, digest=digest
         )
+
+
+class RemoteTextToImage(Elsewhere, TextToImage):
+    """A model behind a service: it draws like any other, and its weights are somewhere else."""
+
+    def __init__(self, name: str, remote: Remote) -> None:
+        self._remote = remote
+        self._model = remote.model(name)
+
+    def _draw(self, wanted: Iterator[Item], together: int, window: int, previews: bool) -> Iterator[Event]:
+        return self._remote.draw(wanted, together=together, previews=previews)
+
+    async def astream(self, inputs: object, *args: Any, **more: Any) -> AsyncGenerator[Event]:
+        """`stream` in the running event loop, without a thread for the calls."""
+        events = await asyncio.to_thread(self.stream, inputs, *args, **more)
+        source = events.here() if isinstance(events, Drawing) else asynchronous(lambda: events)
+        async with aclosing(source):
+            async for event in source:
+                yield event
+
+    @property
+    def name(self) -> str:
+        """As pictures record it; `from_preset` takes it back."""
+        return self._model.name
+
+    @property
+    def provider(self) -> Provider:
+        """The service, with the address and limits it is used with."""
+        return self._remote.provider
 
 
 def _single(inputs: object, more: Mapping[str, Any]) -> bool:

@@ -201,7 +201,7 @@ def test_registered_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("no/such/folder", "is no folder"),
         ("", "is not possible"),
         ("nul\0", "is not possible"),
-        ("openai://gpt", "openai:// is unknown"),
+        ("gopher://gpt", "'gopher' is unknown"),
         ("\ud800", "is unknown"),
     ],
 )

@@ -15,35 +15,18 @@ from pictura.discovery import found
 from pictura.discovery import loaded as _loaded
 from pictura.errors import InputError
 from pictura.levels import Level
+from pictura.options import Option as Option
 from pictura.request import Request
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from pictura.attachments import Kind
     from pictura.engine import Program
 
     Batch = Mapping[str, Tensor]
     Note = Callable[[Level, Tensor], None]
     Networks = dict[str, nn.Module]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """A parameter beyond the common ones: command line, server and web page build their forms from it.
-
-    default: recorded in every request, so that a later version replays it; None where there is nothing to
-    record. Lists and mappings hold JSON values. attach: whether it is, or holds, pictures or files, which
-    requests record by content (see `pictura.attachments`).
-    """
-
-    name: str
-    type: type[bool] | type[int] | type[float] | type[str] | type[list[Any]] | type[dict[str, Any]]
-    default: bool | int | float | str | None
-    help: str
-    choices: tuple[str, ...] = ()
-    attach: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

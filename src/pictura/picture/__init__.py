@@ -6,7 +6,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -189,6 +189,29 @@ class Pictures(Sequence[Picture]):
         buffer = io.BytesIO()
         self.grid().save(buffer, "PNG")
         return buffer.getvalue()
+
+
+class Collected:
+    """Pictures put in order as they come; the first failure is raised when all is done."""
+
+    def __init__(self, on_step: Callable[[Step], object] | None = None) -> None:
+        self._pictures: dict[int, Picture] = {}
+        self._failures: dict[int, Failure] = {}
+        self._on_step = on_step
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Picture):
+            self._pictures[event.index] = event
+        elif isinstance(event, Failure):
+            self._failures[event.index] = event
+        elif isinstance(event, Step) and self._on_step is not None:
+            self._on_step(event)
+
+    def result(self, single: bool) -> Picture | Pictures:
+        if self._failures:
+            raise self._failures[min(self._failures)].error
+        pictures = [self._pictures[index] for index in sorted(self._pictures)]
+        return pictures[0] if single else Pictures(pictures)
 
 
 def file_name(picture: Picture, suffix: str = ".png") -> str:

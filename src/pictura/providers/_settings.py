@@ -1,0 +1,71 @@
+"""What a service may be told about itself: its address, times and numbers, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from pictura.errors import ParameterError, shown
+
+__all__ = ["TIMEOUT", "address", "number", "origin", "timeouts"]
+
+TIMEOUT = (10.0, 180.0, 600.0)  # connect, read, total
+
+
+def address(given: str, title: str) -> str:
+    text = given.strip().rstrip("/") if isinstance(given, str) else ""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        sound = sound and parts.username is None and parts.password is None
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or not text.isprintable() or " " in text:
+        raise ParameterError(
+            f"base_url is {_without_user(given)}; give the http or https address of {title}, "
+            "with the key in api_key",
+            parameter="base_url",
+        )
+    return text
+
+
+def _without_user(given: object) -> str:
+    """An address as it may be shown, though it has a password in it."""
+    text = str(given)
+    scheme, slashes, rest = text.partition("://")
+    return shown(f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0])
+
+
+@lru_cache(1000)
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port
+    except ValueError:
+        return "", url, None
+
+
+def timeouts(given: float | Sequence[float] | None) -> tuple[float, float, float]:
+    """(connect, read, total): all three, or the total alone."""
+    if given is None:
+        return TIMEOUT
+    if isinstance(given, (list, tuple)):
+        times = [float(number("timeout", each, 0.001, 1e6, float)) for each in given]
+        if len(times) == 3:
+            return times[0], times[1], times[2]
+        message = f"timeout is {shown(given)}; give the seconds in all, or (connect, read, total)"
+        raise ParameterError(message, parameter="timeout")
+    total = float(number("timeout", given, 0.001, 1e6, float))
+    return min(TIMEOUT[0], total), total, total
+
+
+def number(name: str, value: Any, least: float, most: float, kind: type = int) -> Any:
+    allowed = (int, float) if kind is float else int
+    if isinstance(value, bool) or not isinstance(value, allowed) or not least <= value <= most:
+        what = "a number" if kind is float else "a whole number"
+        message = f"{name} is {shown(value)}; give {what} {least:g}..{most:g}"
+        raise ParameterError(message, parameter=name)
+    return value

@@ -1,0 +1,398 @@
+"""Complete requests in, events out: a provider's generators on one event loop, many at once.
+
+`adraw` runs in the caller's event loop. `draw` runs in a thread that the model keeps for it, so that the
+connections stay open from call to call, and works inside a running loop (a notebook) too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from time import monotonic, perf_counter, time
+from typing import Any
+
+from pictura.errors import EngineError, PicturaError, PresetError, ProviderError
+from pictura.inputs import Item, Model
+from pictura.limits import Circuit, Gate
+from pictura.options import Option
+from pictura.picture import Event, Failure, Picture, Preview, Step
+from pictura.providers import Provider, Reply, adrive, retry_after
+from pictura.providers._http import Pool
+
+__all__ = ["Drawing", "Elsewhere", "Remote"]
+
+_TOTAL = 600.0  # seconds for a request, where the provider has no opinion
+_PATIENCE = 60.0  # the longest pause that a service is granted
+_CHUNK = 0.002  # seconds that reading ahead may take before what was read is begun
+
+Job = list[Item]  # pictures that one request to the provider makes
+Deliver = Callable[[Event | None], object]  # None: the job is done
+
+
+class Remote:
+    """A provider and what all calls on it share: connections, places, the circuit."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.concurrency: int = getattr(provider, "concurrency", 8)
+        self._total: float = getattr(provider, "timeout", (0, 0, _TOTAL))[2]
+        self._gate = Gate(self.concurrency, getattr(provider, "rate", None))
+        self._circuit = Circuit()
+        self._pools: dict[asyncio.AbstractEventLoop, tuple[Pool, int]] = {}
+        self._thread: _Thread | None = None
+        self._lock = threading.Lock()
+
+    def model(self, name: str) -> Model:
+        """What completing a request needs to know, for pictures to be recorded as by `name`."""
+        provider = self.provider
+        seeded = "seed" in provider.parameters and getattr(provider, "seeded", True)
+        return Model(
+            name=name,
+            family=_Limits(provider),
+            defaults={},
+            seeds=getattr(provider, "max_seed", 2**32 - 1) if seeded else None,
+            passes_on=getattr(provider, "passes_on", False),
+        )
+
+    def draw(self, items: Iterator[Item], *, together: int = 1, previews: bool = False) -> Drawing:
+        """The events of complete requests, as they come. `together`: so many neighbours differ in their
+        seeds alone."""
+        return Drawing(self, items, together, previews)
+
+    def drawn(
+        self, items: Iterator[Item], *, together: int, window: int, previews: bool = False
+    ) -> Generator[Event]:
+        """Events as they come; a job's pictures as one is there. Closing it gives up what is not finished.
+
+        window: jobs begun and not yet handed over, at most.
+        """
+        told: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        jobs = self._jobs(items, together)
+        loop = self._background().loop
+        run = _Run(self, loop, told.put, previews)
+        live, more, broken = 0, True, None
+        try:
+            while more or live:
+                begun: list[Job] = []
+                while more and live < window:
+                    try:
+                        job = next(jobs, None)
+                    except PicturaError as error:  # an input that cannot be used: finish what is begun
+                        job, broken = None, error
+                    if job is None:
+                        more = False
+                    else:
+                        begun.append(job)
+                        live += 1
+                if begun:
+                    loop.call_soon_threadsafe(run.begin, begun)
+                if live:
+                    event = told.get()
+                    if event is None:
+                        live -= 1
+                    else:
+                        yield event
+            if broken is not None:
+                raise broken
+        finally:
+            ended = asyncio.run_coroutine_threadsafe(run.end(), loop)
+            if threading.current_thread() is not self._background().thread:  # where garbage may be collected
+                ended.result()
+
+    async def adrawn(
+        self, items: Iterator[Item], *, together: int, window: int, previews: bool = False
+    ) -> AsyncGenerator[Event]:
+        """`drawn` in the running event loop. Inputs that are read lazily are read in a thread."""
+        told: deque[Event | None] = deque()
+        woken = asyncio.Event()
+
+        def deliver(event: Event | None) -> None:
+            told.append(event)
+            woken.set()
+
+        jobs = self._jobs(items, together)
+        at_hand = type(items).__name__ == "list_iterator"
+        run = _Run(self, asyncio.get_running_loop(), deliver, previews)
+        live, more, broken = 0, True, None
+        reading: asyncio.Task[tuple[list[Job], bool, PicturaError | None]] | None = None
+        try:
+            while more or live:
+                if more and live < window and reading is None:
+                    if at_hand:
+                        found = _read(jobs, window - live, 10.0)
+                    else:
+                        reading = asyncio.create_task(asyncio.to_thread(_read, jobs, window - live, _CHUNK))
+                        reading.add_done_callback(lambda _: woken.set())
+                        found = [], True, None
+                elif reading is not None and reading.done():
+                    found, reading = reading.result(), None
+                else:
+                    found = [], more, None
+                begun, more, broken = found[0], found[1], found[2] or broken
+                live += len(begun)
+                run.begin(begun)
+                if not told:
+                    woken.clear()
+                    if not told and not (reading is not None and reading.done()) and (live or reading):
+                        await woken.wait()
+                while told:
+                    event = told.popleft()
+                    if event is None:
+                        live -= 1
+                    else:
+                        yield event
+            if broken is not None:
+                raise broken
+        finally:
+            await run.end()
+
+    def _jobs(self, items: Iterator[Item], together: int) -> Iterator[Job]:
+        """Items in the groups that the provider makes with one request."""
+        most = getattr(self.provider, "per_call", None)
+        while block := list(islice(items, together)):
+            size = 1 if most is None or together == 1 else most(block[0].request)
+            for at in range(0, len(block), size):
+                yield block[at : at + size]
+
+    # Connections
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> Pool:
+        """The connections of an event loop, kept until as many have left as have entered."""
+        with self._lock:
+            if self._thread is not None and self._thread.loop is loop:
+                return self._thread.pool
+            pool, users = self._pools.get(loop) or (Pool(partial(_heard, self._gate)), 0)
+            self._pools[loop] = pool, users + 1
+            return pool
+
+    async def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._thread is not None and self._thread.loop is loop:
+                return
+            pool, users = self._pools[loop]
+            if users > 1:
+                self._pools[loop] = pool, users - 1
+                return
+            del self._pools[loop]
+        await pool.close()
+
+    def _background(self) -> _Thread:
+        with self._lock:
+            if self._thread is None or self._thread.process != os.getpid():  # threads do not survive a fork
+                self._thread = _Thread(Pool(partial(_heard, self._gate)))
+                weakref.finalize(self, self._thread.stop)
+            return self._thread
+
+    # One request
+
+    async def answer(self, job: Job, pool: Pool, deliver: Deliver, previews: bool) -> None:
+        """Make a job's pictures. Each item gets a Picture or a Failure, then None is delivered."""
+        open_items = dict(enumerate(job))
+        started = perf_counter()
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Preview) and not previews:
+                return
+            if isinstance(event, (Step, Preview)):
+                if event.index in open_items:
+                    deliver(replace(event, index=open_items[event.index].index))
+                return
+            item = open_items.pop(event.index, None)
+            if item is None:
+                return
+            if isinstance(event, Picture):
+                timings = event.timings or {"total": perf_counter() - started}
+                deliver(replace(event, index=item.index, ignored=item.ignored, timings=timings))
+            else:
+                deliver(replace(event, index=item.index, request=item.request))
+
+        error: PicturaError
+        try:
+            await self._gate.enter()
+            try:
+                made = await self._made(job, pool, tell, previews)
+            finally:
+                self._gate.leave()
+            for picture in made:
+                tell(picture)
+            error = ProviderError(f"the service made {len(job) - len(open_items)} pictures of {len(job)}")
+        except PicturaError as failed:
+            error = failed
+        except Exception as failed:  # a provider of someone else may fail in any way
+            error = EngineError(f"the provider failed ({type(failed).__name__}: {failed})")
+            error.__cause__ = failed
+        for item in open_items.values():
+            deliver(Failure(index=item.index, request=item.request, error=error))
+        deliver(None)
+
+    async def _made(
+        self, job: Job, pool: Pool, tell: Callable[[Event], object], previews: bool
+    ) -> Sequence[Picture]:
+        if (left := self._circuit.left()) > 0:
+            raise ProviderError(
+                f"{self.provider.name} was not asked, since it did not answer many times in a row; "
+                f"it is tried again in {left:.0f} s"
+            )
+        more: dict[str, Any] = {"count": len(job)} if len(job) > 1 else {}
+        if previews and getattr(self.provider, "previews", False):
+            more["previews"] = True
+        try:
+            async with asyncio.timeout(self._total):
+                made = await adrive(self.provider.run(job[0].request, **more), pool, tell=tell)
+        except TimeoutError:
+            self._circuit.told(False)
+            raise ProviderError(
+                f"{self.provider.name} had no picture ready after {self._total:g} s in all; raise timeout"
+            ) from None
+        except ProviderError as error:
+            self._circuit.told(error.status is not None and error.status < 500)
+            raise
+        self._circuit.told(True)
+        return made
+
+
+class Drawing(Iterator[Event]):
+    """Events of remote pictures: an iterator, and with `here` one for the running event loop instead."""
+
+    def __init__(self, remote: Remote, items: Iterator[Item], together: int, previews: bool) -> None:
+        window = 2 * remote.concurrency
+        self._asked: dict[str, Any] = {
+            "items": items, "together": together, "window": window, "previews": previews
+        }  # fmt: skip
+        self._remote = remote
+        self._events: Generator[Event] | None = None
+
+    def __next__(self) -> Event:
+        if self._events is None:
+            self._events = self._remote.drawn(**self._asked)
+        return next(self._events)
+
+    def close(self) -> None:
+        """Give up what is not finished."""
+        if self._events is not None:
+            self._events.close()
+
+    def here(self) -> AsyncGenerator[Event]:
+        return self._remote.adrawn(**self._asked)
+
+
+class Elsewhere:
+    """What a model cannot do whose weights are somewhere else."""
+
+    _model: Model
+
+    def _refuse(self, what: str) -> PicturaError:
+        return PresetError(f"{self._model.name} is a remote model, {what}; load a local one for that")
+
+    def compile(self, *_: Any, **__: Any) -> Any:
+        raise self._refuse("which cannot be trained from here")
+
+    fit = evaluate = compile
+
+    def save_to_preset(self, *_: Any, **__: Any) -> Any:
+        raise self._refuse("whose weights cannot be saved")
+
+    @property
+    def family(self) -> Any:
+        raise self._refuse("whose networks are not here")
+
+    backbone = preprocessor = family
+
+    @property
+    def digest(self) -> str | None:
+        """Nobody here knows the weights."""
+        return None
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Tell what is known of the model."""
+        print_fn(repr(self))
+
+
+class _Limits:
+    """What a provider says of parameters, with what it need not say."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.parameters: frozenset[str] = provider.parameters
+        self.options: Mapping[str, Option] = getattr(provider, "options", {})
+        self.parameters |= self.options.keys()
+        self.check = provider.check
+
+
+class _Run:
+    """The jobs of one call that are under way."""
+
+    def __init__(
+        self, remote: Remote, loop: asyncio.AbstractEventLoop, deliver: Deliver, previews: bool
+    ) -> None:
+        self._remote, self._loop, self._deliver, self._previews = remote, loop, deliver, previews
+        self._pool = remote.enter(loop)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """To be called in the run's loop."""
+        for job in jobs:
+            work = self._remote.answer(job, self._pool, self._deliver, self._previews)
+            task = self._loop.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Give up what is under way and wait until it is."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._remote.leave(self._loop)
+
+
+class _Thread:
+    """An event loop in a thread of its own, with its connections."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.loop, self.pool = asyncio.new_event_loop(), pool
+        self.process = os.getpid()
+        self.thread = threading.Thread(target=self._work, name="pictura-remote", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        if self.process == os.getpid() and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            if threading.current_thread() is not self.thread:
+                self.thread.join(1)
+
+    def _work(self) -> None:
+        try:
+            self.loop.run_forever()
+            self.loop.run_until_complete(self.pool.close())
+        finally:
+            self.loop.close()
+
+
+def _heard(gate: Gate, status: int, headers: Mapping[str, str]) -> None:
+    """A service that is asked too often says so to one request and means all."""
+    if status == 429:
+        seconds = retry_after(Reply(status, headers), time())
+        if seconds is not None and seconds <= _PATIENCE:
+            gate.pause(seconds)
+
+
+def _read(jobs: Iterator[Job], most: int, seconds: float) -> tuple[list[Job], bool, PicturaError | None]:
+    """(jobs, whether there may be more, why not): at most so many, and no longer than so after the first."""
+    found: list[Job] = []
+    until = monotonic() + seconds
+    try:
+        while len(found) < most and (not found or monotonic() < until):
+            job = next(jobs, None)
+            if job is None:
+                return found, False, None
+            found.append(job)
+    except PicturaError as error:
+        return found, False, error
+    return found, True, None
