@@ -91,7 +91,7 @@ class Studio:
     def _start(self, item: Item, told: deque[_Told], previews: bool) -> Ticket:
         """Add the item's program; what happens to it is appended to `told`, maybe by another thread."""
         started = time.perf_counter()
-        total, step = _evaluations(item.request), 0
+        total, step = _evaluations(item.request, self.family), 0
 
         def note(level: Level, x0: Tensor) -> None:
             nonlocal step
@@ -120,8 +120,9 @@ class _Placed:
         self._family, self._device, self._dtype = family, device, dtype
 
     def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
+        # One number a row is a time or a scale, which half precision would round to another.
         placed = {
-            name: x.to(self._device, self._dtype if x.is_floating_point() else x.dtype)
+            name: x.to(self._device, self._dtype if x.is_floating_point() and x.ndim > 1 else x.dtype)
             for name, x in inputs.items()
         }
         answer = self._family.evaluate(net, variant, **placed)
@@ -168,8 +169,11 @@ def _state(family: Family) -> Hashable:
     return tuple((id(tensor), tensor._version) for tensor in tensors)
 
 
-def _evaluations(request: Request) -> int | None:
+def _evaluations(request: Request, family: Family) -> int | None:
     """How often the sampler will ask, counted by a dry run; None for models that have no sampler."""
+    known = getattr(family, "evaluations", None)
+    if known is not None:
+        return int(known(request))
     if request.sampler is None or request.num_steps is None:
         return None
     return samplers.evaluations(request.sampler, Flow().levels(request.num_steps))

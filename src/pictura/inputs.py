@@ -124,17 +124,24 @@ def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Re
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
     options = {name: o.default for name, o in family.options.items() if o.default is not None}
     defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
+    wanted = replace(request, options=kept, model=model.name, **cleared)
+    _check_options(wanted.options, family)
+    resolve = getattr(family, "resolve", None)
     seeded = model.seeds is not None
-    done = replace(request, options=kept, model=model.name, **cleared).completed(defaults, seeded=seeded)
+    done = (wanted if resolve is None else resolve(wanted)).completed(defaults, seeded=seeded)
     if done.sampler in samplers.names():  # whose options may be the model's too, such as eta
         of_sampler = samplers.options(done.sampler).items()
         own = {name: value for name, value in of_sampler if name in family.options}
         done = done.completed(own, seeded=seeded)
-    for name, option in family.options.items():
-        if name in done.options:
-            _check(option, done.options[name])
+    _check_options(done.options, family)
     family.check(done)
     return done, ignored
+
+
+def _check_options(options: Mapping[str, Any], family: Uses) -> None:
+    for name, option in family.options.items():
+        if name in options:
+            _check(option, options[name])
 
 
 def with_attachments(options: Mapping[str, Any], family: Uses) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -168,12 +169,15 @@ class TextToImage(Learner):
         seed + 2, ... strict: a parameter that the model cannot use is a ParameterError; otherwise it is
         listed in `picture.ignored`. best_of: make so many for each picture and keep the one that `scorer`
         likes best: a function, or one of `pictura.evaluation.scorers`, by default the detector of scenes.
+        size: (width, height), "WIDTHxHEIGHT", or a shape such as "3:2", for models that draw several.
         batch_size: pictures worked on at once, and inputs read ahead. options: the model's own,
         see `family.options`.
 
         Everything that can be checked is checked before this returns: ParameterError. Close the iterator to
         cancel what is not finished.
         """
+        if isinstance(size, str) and re.fullmatch(r"[\d.\s]+[:/][\d.\s]+", size):
+            size, options = None, {"aspect": size, **options}
         call = Call(
             values={
                 "num_steps": num_steps,

@@ -50,7 +50,9 @@ class Preset:
 class Family(Protocol):
     """A way of making pictures. Its `run` is a pure algorithm and touches no network; `evaluate` does.
 
-    A family may also have `rows`, how many rows a pass may hold where the engine's own cap is too careful.
+    A family may also have `rows`, how many rows a pass may hold where the engine's own cap is not right;
+    `resolve(request)`, which says in the common fields what the options mean, such as a size by an aspect;
+    and `evaluations(request)`, how often `run` calls its note where not as often as the sampler asks.
     """
 
     name: ClassVar[str]
