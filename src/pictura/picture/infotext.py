@@ -19,10 +19,10 @@ from typing import Any
 from pictura.errors import ParameterError
 from pictura.request import Request
 
-__all__ = ["parse", "to_request", "write"]
+__all__ = ["SAMPLERS", "SCHEDULES", "parse", "to_request", "write"]
 
 NEGATIVE = "Negative prompt:"
-_SAMPLERS = {
+SAMPLERS = {
     "euler": "Euler",
     "euler_ancestral": "Euler a",
     "heun": "Heun",
@@ -34,7 +34,7 @@ _SAMPLERS = {
     "lcm": "LCM",
     "pndm": "PLMS",
 }
-_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform"}
+SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform"}
 
 
 def write(request: Request, *, model_digest: str | None, version: str) -> str:
@@ -42,8 +42,8 @@ def write(request: Request, *, model_digest: str | None, version: str) -> str:
     size = None if request.size is None else f"{request.size[0]}x{request.size[1]}"
     settings: dict[str, Any] = {
         "Steps": request.num_steps,
-        "Sampler": _SAMPLERS.get(request.sampler or "", request.sampler),
-        "Schedule type": _SCHEDULES.get(request.schedule or "", request.schedule),
+        "Sampler": SAMPLERS.get(request.sampler or "", request.sampler),
+        "Schedule type": SCHEDULES.get(request.schedule or "", request.schedule),
         "CFG scale": None if request.guidance_scale is None else f"{request.guidance_scale:.10g}",
         "Seed": request.seed,
         "Size": size,
@@ -143,12 +143,12 @@ def _sampler(settings: Mapping[str, str]) -> tuple[str | None, str | None]:
     sampler, schedule = settings.get("Sampler"), settings.get("Schedule type")
     if sampler is None:
         return None, None
-    for name in _SCHEDULES.values():
+    for name in SCHEDULES.values():
         if schedule is None and sampler.endswith(f" {name}"):
             sampler, schedule = sampler.removesuffix(f" {name}"), name
     if schedule == "Automatic":  # the tool's word for its own choice
         schedule = None
-    return _ours(sampler, _SAMPLERS), None if schedule is None else _ours(schedule, _SCHEDULES)
+    return _ours(sampler, SAMPLERS), None if schedule is None else _ours(schedule, SCHEDULES)
 
 
 def _ours(theirs: str, names: Mapping[str, str]) -> str:

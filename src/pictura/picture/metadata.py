@@ -11,6 +11,7 @@ holds no times, so the same picture always gives the same file.
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from pictura.errors import FileError, InputError, did_you_mean, shown
 from pictura.picture import infotext
 from pictura.request import MAX_SIDE, Request
 
-__all__ = ["FORMATS", "Metadata", "load", "read_metadata", "save_arguments"]
+__all__ = ["FORMATS", "Metadata", "load", "metadata_of", "read_metadata", "save_arguments"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _MAX_TEXT = 1 << 20  # characters
@@ -59,6 +60,12 @@ class Metadata:
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     """What the PNG, JPEG or WebP at `path` says; FileError where it is missing, damaged or hostile."""
     with _opened(path) as image:
+        return _read(image)
+
+
+def metadata_of(content: bytes) -> Metadata:
+    """What the file with this content says; FileError as `read_metadata`."""
+    with _opened(io.BytesIO(content)) as image:
         return _read(image)
 
 
@@ -99,10 +106,10 @@ def save_arguments(suffix: str, metadata: Metadata) -> tuple[str, dict[str, Any]
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str] | io.BytesIO) -> Iterator[Image.Image]:
     """The fully decoded image at `path`. Whatever goes wrong, in this or in the block, is one FileError."""
-    name = shown(os.fspath(path), 200)
-    if not Path(path).is_file():
+    name = "the picture" if isinstance(path, io.BytesIO) else shown(os.fspath(path), 200)
+    if not isinstance(path, io.BytesIO) and not Path(path).is_file():
         raise FileError(f"there is no file {name}")
     try:
         with warnings.catch_warnings():  # PIL warns of large images; the check below decides

@@ -12,6 +12,7 @@ from pictura.errors import ParameterError
 __all__ = ["Secret", "redacted"]
 
 _HIDDEN = "***"
+_PIECE = 6  # letters from which on a part of a key is one itself
 _STARRED = re.compile(r"[^\s'\"]{2,}\*{3,}[^\s'\",;]*")  # how services shorten a key that they echo
 
 
@@ -30,6 +31,11 @@ class Secret:
 
     def reveal(self) -> str:
         return self._value
+
+    def parts(self) -> list[Secret]:
+        """This key, and what it is made of where it is several (user:password)."""
+        pieces = [piece for piece in self._value.split(":") if len(piece) >= _PIECE]
+        return [self, *(Secret(piece) for piece in pieces if piece != self._value)]
 
     def __repr__(self) -> str:
         return _HIDDEN

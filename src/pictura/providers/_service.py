@@ -53,6 +53,8 @@ class Service:
     passes_on: ClassVar[bool] = True  # whether options that are not listed are sent as they are
     base: ClassVar[str] = ""
     keys: ClassVar[tuple[str, ...]] = ()
+    needs_key: ClassVar[bool] = True  # at its own address
+    at_once: ClassVar[int] = 8  # requests, unless the user says another number
     siblings: ClassVar[tuple[str, ...]] = ()  # domains of the service beside the base's host
     max_seed: ClassVar[int] = 2**32 - 1
     seeded: ClassVar[bool] = True  # whether a seed is drawn where none is given
@@ -66,7 +68,7 @@ class Service:
         api_key: str | None = None,
         timeout: float | Sequence[float] | None = None,
         max_retries: int = 3,
-        concurrency: int = 8,
+        concurrency: int | None = None,
         rate: float | None = None,
     ) -> None:
         self.model = model
@@ -74,13 +76,15 @@ class Service:
         self.own = base_url is None or self.base_url == self.base.rstrip("/")
         self.timeout = timeouts(timeout)
         self.max_retries = number("max_retries", max_retries, 0, 100)
-        self.concurrency = number("concurrency", concurrency, 1, 10_000)
+        self.concurrency = number(
+            "concurrency", self.at_once if concurrency is None else concurrency, 1, 10_000
+        )
         self.rate = None if rate is None else float(number("rate", rate, 0.001, 1e6, float))
         self.who = self.title if self.own or not self.base else f"the server at {self.base_url}"
         self._private = is_private_name(urlsplit(self.base_url).hostname or "")
         given = api_key or next(filter(None, map(os.environ.get, self.keys)), None)
         self._key = None if given is None else Secret(given)
-        if self._key is None and self.own and self.keys:
+        if self._key is None and self.own and self.needs_key:
             raise ParameterError(
                 f"{self.title} needs a key; give api_key or set {' or '.join(self.keys)}", parameter="api_key"
             )
@@ -267,7 +271,7 @@ class Service:
 
     def shown(self, text: object, limit: int = 500) -> str:
         """Words of the service on one line, cut, and without keys."""
-        plain = redacted(str(text), [] if self._key is None else [self._key])
+        plain = redacted(str(text), [] if self._key is None else self._key.parts())
         plain = " ".join(plain.encode("utf-8", "replace").decode().replace("\0", " ").split())
         return plain if len(plain) <= limit else plain[: limit - 3] + "..."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pictura.errors import ParameterError, shown
 
-__all__ = ["TIMEOUT", "address", "number", "origin", "timeouts"]
+__all__ = ["TIMEOUT", "address", "number", "origin", "ratio", "timeouts"]
 
 TIMEOUT = (10.0, 180.0, 600.0)  # connect, read, total
 
@@ -69,3 +70,20 @@ def number(name: str, value: Any, least: float, most: float, kind: type = int) -
         message = f"{name} is {shown(value)}; give {what} {least:g}..{most:g}"
         raise ParameterError(message, parameter=name)
     return value
+
+
+_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
+
+
+def ratio(size: tuple[int, int]) -> str:
+    """A size as services have it that know shapes only: the usual shape within 2 %, else its own."""
+
+    def away(shape: str) -> float:
+        width, _, height = shape.partition(":")
+        return abs(math.log(size[0] * int(height) / (size[1] * int(width))))
+
+    nearest = min(_RATIOS, key=away)
+    if away(nearest) < 0.02:
+        return nearest
+    common = math.gcd(*size)
+    return f"{size[0] // common}:{size[1] // common}"
