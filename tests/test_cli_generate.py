@@ -420,7 +420,7 @@ def test_doctor_finds_a_damaged_model(
 ) -> None:
     from pictura import presets
 
-    weights = presets.resolve("toy").folder
+    weights = presets.resolve("toy").path
     promised = presets.Preset(name="mine", family="toy", uri=str(weights), folder="", sha256="0" * 64)
     monkeypatch.setattr(presets, "presets", lambda: {"mine": promised})
     assert run(["doctor"]) == 1

@@ -16,8 +16,9 @@ server web integrations
 batch history
 task
 learning
-watching drawing loading remote
+watching drawing loading converting remote
 inputs
+checkpoints
 presets
 training evaluation
 families providers

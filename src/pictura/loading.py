@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pictura import __version__, families, presets
+from pictura import __version__, checkpoints, families
 from pictura import device as devices
 from pictura.errors import CheckpointError, ParameterError, PresetError, did_you_mean, shown
 from pictura.families import Family
-from pictura.formats import networks, preset, safetensors
+from pictura.formats import networks, preset, safetensors, writing
 
 __all__ = ["Loaded", "digest", "load", "save"]
 
@@ -67,39 +67,49 @@ def load(
     device: str | torch.device = "auto",
     family: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Loaded:
-    """Resolve, check, build and fill, in this order. `family`: the only one allowed.
+    """Resolve, check, build and fill, in this order. family: the only one allowed. more: see
+    `checkpoints.find`.
 
     PresetError, ParameterError, CheckpointError; see `TextToImage.from_preset`.
     """
     place = devices.pick(device)
     kind = devices.precision(dtype, place)
-    source = presets.resolve(given)
-    config = preset.read(source.folder, root=source.root)
-    if family is not None and config.family != family:
+    found = checkpoints.find(given, load_weights=load_weights, **more)
+    recipe = found.recipe
+    if family is not None and recipe.family != family:
         raise PresetError(
-            f"preset {shown(source.name)} is of family {config.family!r}, not {family!r}; "
+            f"preset {shown(found.name)} is of family {recipe.family!r}, not {family!r}; "
             "load it with pictura.TextToImage.from_preset"
         )
-    if config.family not in families.names():
-        hint = did_you_mean(config.family, families.names())
-        raise PresetError(f"preset {shown(source.name)} has unknown family {shown(config.family)}; {hint}")
-    architecture = _changed(config.architecture, changes or {}, load_weights)
-    entries = safetensors.weights(source.folder, root=source.root) if load_weights else None
+    architecture = _changed(recipe.architecture, changes or {}, load_weights)
+    if load_weights:
+        checkpoints.complete(recipe, found.layout)
+    entries = recipe.entries if load_weights else None
     stored = {} if entries is None else {n: safetensors.torch_dtype(e.dtype) for n, e in entries.items()}
     files = tuple(sorted({entry.file for entry in (entries or {}).values()}))
-    known = _verified(source, files) if load_weights else None
-    owner = families.load(config.family)
-    built = networks.build(
-        lambda: owner.from_config(architecture), entries, dtype=kind, device=place, root=source.root
-    )
+    known = _verified(found, files) if load_weights else None
+    owner = families.load(recipe.family)
+    assets = checkpoints.assets(recipe)
+
+    def make() -> Family:
+        made = owner.from_config(architecture)
+        if assets:
+            made.assets.update(assets)  # type: ignore[attr-defined]  # families that read tokenizers have it
+        return made
+
+    built = networks.build(make, entries, dtype=kind, device=place, root=Path(found.layout.path.anchor))
     for module in built.networks().values():
         module.eval()
-    if source.commit is not None:
-        provenance = {**config.provenance, "hub": source.name}
-        config = preset.Config(**{**vars(config), "provenance": provenance})
+    config = preset.Config(
+        family=recipe.family,
+        architecture=recipe.architecture,
+        defaults=recipe.defaults,
+        provenance={**recipe.provenance, **({} if found.commit is None else {"hub": found.name})},
+    )
     return Loaded(
-        name=source.name,
+        name=found.name,
         family=built,
         config=config,
         device=place,
@@ -114,8 +124,8 @@ def load(
 def digest(loaded: Loaded) -> str:
     """SHA-256 of the weights as files, as they are now."""
     if loaded.changed or not loaded.files:
-        return safetensors.live_digest(loaded.weights())
-    return safetensors.digest(loaded.files)
+        return writing.live_digest(loaded.weights())
+    return writing.digest(loaded.files)
 
 
 def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
@@ -131,8 +141,10 @@ def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
         provenance=provenance,
     )
     count = sum(tensor.numel() for tensor in weights.values())
-    readme = preset.card(folder.name, config, count, safetensors.live_digest(weights))
-    preset.write(folder, config, weights, readme, overwrite=overwrite)
+    readme = preset.card(folder.name, config, count, writing.live_digest(weights))
+    assets: Mapping[str, bytes] = getattr(loaded.family, "assets", {})
+    files = {f"{name}.json": content for name, content in assets.items()}
+    preset.write(folder, config, weights, readme, files=files, overwrite=overwrite)
 
 
 def _changed(
@@ -150,11 +162,11 @@ def _changed(
     return {**architecture, **changes}
 
 
-def _verified(source: presets.Source, files: Sequence[Path]) -> str | None:
+def _verified(source: checkpoints.Found, files: Sequence[Path]) -> str | None:
     """The digest of the files, if it costs little or someone promised it; CheckpointError for another."""
     if source.sha256 is None and sum(path.stat().st_size for path in files) > SMALL:
         return None
-    found = safetensors.digest(files)
+    found = writing.digest(files)
     if source.sha256 not in (None, found):
         raise CheckpointError(
             f"the weights of preset {shown(source.name)} have SHA-256 {found}, but {source.sha256} belongs "

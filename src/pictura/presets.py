@@ -13,7 +13,7 @@ from typing import Any, cast
 from pictura import families, providers
 from pictura.errors import ParameterError, PresetError, did_you_mean, shown
 from pictura.families import Preset
-from pictura.formats import hub
+from pictura.formats import hub, kaggle
 from pictura.providers import Provider
 
 __all__ = [
@@ -25,13 +25,13 @@ _own: dict[str, Preset] = {}  # what `register` was told, in this process
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a model lies on this machine. Links in `folder` may lead as far as `root`.
+    """Where a model lies on this machine, a folder or a file. Links in it may lead as far as `root`.
 
     name: how pictures record it; commit: of the hub's repository; sha256: what its weights are known to have.
     """
 
     name: str
-    folder: Path
+    path: Path
     root: Path
     commit: str | None = None
     sha256: str | None = None
@@ -65,8 +65,10 @@ def register(name: str, preset: str | os.PathLike[str] | Preset) -> None:
     _own[name] = entry
 
 
-def resolve(preset: str | os.PathLike[str]) -> Source:
+def resolve(preset: str | os.PathLike[str], *, variant: str | None = None) -> Source:
     """Find `preset` and download it if need be. A name wins over a folder; write "./name" for the folder.
+
+    variant: of the weights to download, such as "fp16", where there are several.
 
     PresetError where there is no such preset.
     """
@@ -75,14 +77,16 @@ def resolve(preset: str | os.PathLike[str]) -> Source:
         raise PresetError(f"preset {shown(given)} is not possible; give a name, a folder or hf://org/name")
     known = presets().get(given) if isinstance(preset, str) else None
     if known is not None:
-        return _known(given, known)
+        return _known(given, known, variant)
     if "://" in given:
-        return _remote(given)
-    folder = Path(given).expanduser()
-    if folder.is_dir():
-        return Source(name=given, folder=folder, root=folder)
-    if os.sep in given or folder.exists():
-        raise PresetError(f"preset {shown(given)} is no folder; give one that holds config.json")
+        return _remote(given, variant)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return Source(name=given, path=path, root=path)
+    if path.is_file():
+        return Source(name=given, path=path, root=path.parent)
+    if os.sep in given or os.path.lexists(path):
+        raise PresetError(f"preset {shown(given)} is no folder and no file; give one that holds a model")
     raise PresetError(f"preset {shown(given)} is unknown; {did_you_mean(given, presets())}")
 
 
@@ -139,19 +143,21 @@ def connect(preset: str, *, api: str | None = None, **settings: Any) -> tuple[st
 
 def local_only(**given: Any) -> None:
     """ParameterError for what has no meaning for a remote model, unless it has its default."""
-    usual = {"load_weights": True, "dtype": None, "device": "auto", "exact": False}
+    usual = {"load_weights": True, "device": "auto", "exact": False}
     for name, value in given.items():
-        if value != usual[name]:
+        if value != usual.get(name):
             raise ParameterError(
                 f"{name} is {shown(value)}, but the model is remote; leave it out", parameter=name
             )
 
 
-def _known(name: str, preset: Preset) -> Source:
+def _known(name: str, preset: Preset, variant: str | None) -> Source:
     if preset.uri is not None:
         if "://" in preset.uri:
-            return replace(_remote(preset.uri), sha256=preset.sha256)
+            return replace(_remote(preset.uri, variant), sha256=preset.sha256)
         folder = Path(preset.uri)
+        if folder.is_file():
+            return Source(name=name, path=folder, root=folder.parent)
     else:
         spec = importlib.util.find_spec(families.package(preset.family))
         if spec is None or spec.origin is None:
@@ -159,18 +165,21 @@ def _known(name: str, preset: Preset) -> Source:
         folder = Path(spec.origin).parent / (preset.folder or ".")
     if not folder.is_dir():
         raise PresetError(f"preset {name!r} has no folder {str(folder)!r}; install or register it again")
-    return Source(name=name, folder=folder, root=folder, sha256=preset.sha256)
+    return Source(name=name, path=folder, root=folder, sha256=preset.sha256)
 
 
-def _remote(handle: str) -> Source:
-    if not handle.startswith("hf://"):
-        scheme = handle.partition("://")[0]
+def _remote(handle: str, variant: str | None) -> Source:
+    scheme = handle.partition("://")[0]
+    if scheme == "kaggle":
+        place = kaggle.fetch(handle)
+        return Source(name=place.handle, path=place.folder, root=place.folder)
+    if scheme != "hf":
         raise PresetError(
-            f"preset {shown(handle)}: {shown(scheme)} is unknown; use a name, a folder, hf://org/name or "
-            f"a remote model such as openai://MODEL"
+            f"preset {shown(handle)}: {shown(scheme)} is unknown; use a name, a folder, a file, "
+            "hf://org/name, kaggle://owner/model/framework/variation or a remote model such as openai://MODEL"
         )
-    found = hub.fetch(handle)
-    return Source(name=found.handle, folder=found.folder, root=found.root, commit=found.commit)
+    found = hub.fetch(handle, variant=variant)
+    return Source(name=found.handle, path=found.path, root=found.root, commit=found.commit)
 
 
 def _absolute(place: str) -> str:

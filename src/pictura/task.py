@@ -77,11 +77,20 @@ class TextToImage(Learner):
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "auto",
         *,
+        config: str | os.PathLike[str] | None = None,
+        variant: str | None = None,
+        prediction_type: str | None = None,
         exact: bool = False,
         **more: Any,
     ) -> Self:
-        """The model called `preset`: a name (see `presets`), a folder, `hf://org/name[@revision]`, or a
-        remote one, `openai://MODEL`, `hf-inference://MODEL`, `http://host` with `api=` (see `providers`).
+        """The model called `preset`: a name (see `presets`), a folder of Pictura's, diffusers' or KerasHub's,
+        a .safetensors file in its original layout, `hf://org/name[/file.safetensors][@revision]`,
+        `kaggle://owner/model/framework/variation[/version]`, or a remote one, `openai://MODEL`,
+        `hf-inference://MODEL`, `http://host` with `api=` (see `providers`).
+
+        config: another such model that gives what the first one lacks: configurations, tokenizers, parts.
+        variant: which weights to take where a folder has several, such as "fp16". prediction_type: "epsilon"
+        or "v_prediction", which a file of Stable Diffusion 2 does not tell ("v_prediction" is assumed).
 
         Without `load_weights` it has the preset's architecture and random weights, and `more` may change
         single values of it. dtype: None is float32, in which a seed gives the same picture everywhere; "auto"
@@ -95,6 +104,7 @@ class TextToImage(Learner):
         """
         if (entry := presets.remote(preset)) is not None:
             presets.local_only(load_weights=load_weights, dtype=dtype, device=device, exact=exact)
+            presets.local_only(config=config, variant=variant, prediction_type=prediction_type)
             name, provider = presets.connect(entry, **more)
             if not issubclass(RemoteTextToImage, cls):
                 raise PresetError(f"preset {name} is remote; load it with pictura.TextToImage.from_preset")
@@ -108,6 +118,9 @@ class TextToImage(Learner):
             device=device,
             family=cls.family_name,
             changes=more,
+            config=config,
+            variant=variant,
+            prediction_type=prediction_type,
         )
         owner = cls if cls.family_name is not None else TextToImage.of(loaded.family.name)
         if not issubclass(owner, cls):

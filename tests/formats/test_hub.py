@@ -68,7 +68,7 @@ def test_nothing_is_fetched_twice(hub: Hub) -> None:
     handles.fetch("hf://me/toy")
     assert not any("resolve" in line for line in hub.requests)
     hub.requests.clear()
-    assert handles.fetch(f"hf://me/toy@{commit}").folder.is_dir()
+    assert handles.fetch(f"hf://me/toy@{commit}").path.is_dir()
     assert hub.requests == []
 
 
@@ -107,7 +107,7 @@ def test_a_hub_that_is_down_leaves_the_cache(hub: Hub, monkeypatch: pytest.Monke
         ("hf://me/..", "no hub handle"),
         ("hf://../../etc", "no hub handle"),
         ("hf://me/--x", "no name a hub model can have"),
-        ("ftp://me/toy", "ftp:// is unknown"),
+        ("ftp://me/toy", "'ftp' is unknown"),
     ],
 )
 def test_handles_that_lead_nowhere(hub: Hub, handle: str, said: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pictura.errors import CheckpointError
-from pictura.formats import networks, safetensors
+from pictura.formats import networks, safetensors, writing
 
 
 class Net(nn.Module):
@@ -36,7 +36,7 @@ class Model:
 
 
 def saved(folder: Path, model: Model) -> dict[str, safetensors.Entry]:
-    safetensors.write(folder, {name: t.detach() for name, t in networks.tensors(model.networks()).items()})
+    writing.write(folder, {name: t.detach() for name, t in networks.tensors(model.networks()).items()})
     return safetensors.weights(folder)
 
 

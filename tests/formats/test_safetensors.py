@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pictura.errors import CheckpointError, FileError, PicturaError
 from pictura.formats import safetensors as ours
+from pictura.formats import writing
 
 TENSORS = {
     "b.weight": torch.linspace(-1, 1, 12).reshape(3, 4),
@@ -52,11 +53,11 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_bytes_are_those_of_the_reference_writer(tmp_path: Path) -> None:
-    ours.write(tmp_path, TENSORS)
+    writing.write(tmp_path, TENSORS)
     written = (tmp_path / "model.safetensors").read_bytes()
     assert written == safetensors.torch.save(TENSORS, {"format": "pt"})
-    assert ours.digest([tmp_path / "model.safetensors"]) == hashlib.sha256(written).hexdigest()
-    assert ours.live_digest(TENSORS) == hashlib.sha256(written).hexdigest()
+    assert writing.digest([tmp_path / "model.safetensors"]) == hashlib.sha256(written).hexdigest()
+    assert writing.live_digest(TENSORS) == hashlib.sha256(written).hexdigest()
 
 
 def test_reading_gives_what_the_reference_reader_gives(tmp_path: Path) -> None:
@@ -71,14 +72,14 @@ def test_reading_gives_what_the_reference_reader_gives(tmp_path: Path) -> None:
 
 
 def test_stored_half_is_read_into_float32(tmp_path: Path) -> None:
-    ours.write(tmp_path, {"w": TENSORS["a.weight"]})
+    writing.write(tmp_path, {"w": TENSORS["a.weight"]})
     target = torch.empty(2, 3)
     ours.fill(ours.weights(tmp_path), {"w": target})
     assert torch.equal(target, TENSORS["a.weight"].float())
 
 
 def test_shards(tmp_path: Path) -> None:
-    ours.write(tmp_path, TENSORS, shard=60)
+    writing.write(tmp_path, TENSORS, shard=60)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) > 3 and names[-1] == "model.safetensors.index.json"
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
@@ -92,7 +93,7 @@ def test_shards(tmp_path: Path) -> None:
     target = {"b.weight": torch.empty(3, 4)}
     ours.fill(entries, target)
     assert torch.equal(target["b.weight"], TENSORS["b.weight"])
-    assert ours.digest(tmp_path / name for name in names[:-1]) == ours.live_digest(TENSORS, shard=60)
+    assert writing.digest(tmp_path / name for name in names[:-1]) == writing.live_digest(TENSORS, shard=60)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_no_damage_gets_past_as_anything_but_our_error(tmp_path: Path, data: st.
 
 
 def test_a_file_that_shrinks_after_the_check_is_an_error(tmp_path: Path) -> None:
-    ours.write(tmp_path, TENSORS)
+    writing.write(tmp_path, TENSORS)
     entries = ours.weights(tmp_path)
     os.truncate(tmp_path / "model.safetensors", entries["b.weight"].start + 4)
     with pytest.raises(CheckpointError, match="ends within tensor 'b.weight'"):
@@ -173,7 +174,7 @@ def test_a_file_that_shrinks_after_the_check_is_an_error(tmp_path: Path) -> None
 
 
 def test_check_names_the_first_tensor_that_does_not_fit(tmp_path: Path) -> None:
-    ours.write(tmp_path, {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(4)})
+    writing.write(tmp_path, {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(4)})
     entries = ours.weights(tmp_path)
     ours.check(entries, shaped({"a": (2,), "b": (3,), "c": (4,)}))
     for wanted, said in [
@@ -191,7 +192,7 @@ def shaped(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stored", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_whole_numbers_are_no_weights(tmp_path: Path, stored: torch.dtype) -> None:
-    ours.write(tmp_path, {"a": torch.zeros(2, dtype=stored), "b": torch.zeros(2, dtype=torch.float16)})
+    writing.write(tmp_path, {"a": torch.zeros(2, dtype=stored), "b": torch.zeros(2, dtype=torch.float16)})
     entries = ours.weights(tmp_path)
     whole, weight = torch.zeros(2, dtype=torch.int64), torch.zeros(2)
     ours.check(entries, {"a": whole, "b": weight})
@@ -205,7 +206,7 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
     outside, inside = tmp_path / "outside", tmp_path / "repo" / "inside"
     outside.mkdir()
     inside.mkdir(parents=True)
-    ours.write(outside, {"w": torch.zeros(2)})
+    writing.write(outside, {"w": torch.zeros(2)})
     (inside / "model.safetensors").symlink_to(outside / "model.safetensors")
     with pytest.raises(CheckpointError, match="link that leaves"):
         ours.weights(inside)
@@ -254,5 +255,5 @@ def test_bad_indices(tmp_path: Path, index: object, said: str) -> None:
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(FileError, match="exists already"):
-        ours.write(tmp_path, {"w": torch.zeros(2)})
+        writing.write(tmp_path, {"w": torch.zeros(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -29,7 +29,7 @@ from pictura import (
     loading,
     presets,
 )
-from pictura.formats import networks, preset, safetensors
+from pictura.formats import networks, preset, writing
 
 TOY = Path(__file__).parents[1] / "toy" / "pictura_toy" / "weights"
 
@@ -85,7 +85,7 @@ def test_saving_and_loading_gives_the_same_bits(folder: Path, tmp_path: Path) ->
 
 def test_weights_must_be_the_promised_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built_in = presets.presets()["gan-cls"]
-    copy = shutil.copytree(presets.resolve("gan-cls").folder, tmp_path / "copy")
+    copy = shutil.copytree(presets.resolve("gan-cls").path, tmp_path / "copy")
     named = {"copy": replace(built_in, name="copy", folder=None, uri=str(copy))}
     monkeypatch.setattr(presets, "_own", named)
     assert TextToImage.from_preset("copy").digest == built_in.sha256
@@ -108,8 +108,8 @@ def test_every_built_in_preset_says_what_its_weights_are() -> None:
 def test_large_weights_are_digested_when_someone_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "SMALL", 1)
     asked = []
-    digest = safetensors.digest
-    monkeypatch.setattr(safetensors, "digest", lambda files: asked.append(files) or digest(files))
+    digest = writing.digest
+    monkeypatch.setattr(writing, "digest", lambda files: asked.append(files) or digest(files))
     model = TextToImage.from_preset("toy")
     assert not asked
     assert model.generate("red").model_digest == model.generate("blue").model_digest == digest(asked[0])
@@ -145,7 +145,7 @@ def test_large_models_are_sharded(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sharded").glob("model-*-of-*.safetensors"))) > 1
     again = TextToImage.from_preset(tmp_path / "sharded")
     assert np.array_equal(again.generate("red", seed=1), model.generate("red", seed=1))
-    assert again.digest == safetensors.live_digest(weights, shard=10_000)
+    assert again.digest == writing.live_digest(weights, shard=10_000)
 
 
 def test_random_weights() -> None:

@@ -137,7 +137,7 @@ def models() -> dict[str, str]:
 
 def state(name: str) -> str:
     """Whether the weights of a model are what its preset promises, by their SHA-256."""
-    from pictura.cli.models import described
+    from pictura.cli.described import described
 
     try:
         facts = described(name)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from pictura.cli.generate import model_names
-from pictura.errors import FileError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+CONFIG = typer.Option("--config", metavar="MODEL", help="A folder or model that holds what MODEL lacks.")
+VARIANT = typer.Option("--variant", help='Which of several spellings of the weights, such as "fp16".')
 app = typer.Typer(help="Models that have a name, and what is known of them.", no_args_is_help=True)
 
 
@@ -53,13 +51,19 @@ def show_model(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A name, hf://owner/name or a folder.", autocompletion=model_names
+            metavar="MODEL",
+            help="A name, a folder, a file, hf://... or kaggle://...",
+            autocompletion=model_names,
         ),
     ],
+    config: Annotated[str | None, CONFIG] = None,
+    variant: Annotated[str | None, VARIANT] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Print what is known of a model: family, size, defaults, options, where it comes from."""
-    facts = described(model)
+    """Print what is known of a model: family, version, size, what is missing, where it comes from."""
+    from pictura.cli.described import described
+
+    facts = described(model, config=config, variant=variant)
     if as_json:
         print(json.dumps(facts))
         return
@@ -70,54 +74,36 @@ def show_model(
                 print(
                     f"  {key}: {inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)}"
                 )
-        elif value not in (None, "", {}):
-            print(f"{name}: {value}")
+        elif value not in (None, "", {}, []):
+            print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
 
 
-def described(model: str) -> dict[str, Any]:
-    """All that is known of a model without building it, as JSON values.
-
-    "verified" says whether the weights have the digest that the preset promises; None where it promises none.
-    """
+@app.command("pull")
+def pull_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="hf://owner/name or kaggle://...")],
+    variant: Annotated[str | None, VARIANT] = None,
+) -> None:
+    """Download a model, or what is new of it, and print where it lies. Only what it needs is fetched."""
     from pictura import presets
-    from pictura.formats import preset as folders
-    from pictura.formats import safetensors
 
-    source = presets.resolve(model)
-    preset = presets.presets().get(model)
-    config = folders.read(source.folder, root=source.root)
-    try:
-        entries = safetensors.weights(source.folder, root=source.root)
-    except FileError:  # a folder without weights is a model too, with random ones
-        entries = {}
-    files = sorted({entry.file for entry in entries.values()})
-    digest = safetensors.digest(files) if files else None
-    promised = preset.sha256 if preset else None
-    return {
-        "name": source.name,
-        "description": preset.description if preset else "",
-        "family": config.family,
-        "folder": str(source.folder),
-        "commit": source.commit,
-        "licence": preset.licence if preset else "",
-        "parameters": sum(math.prod(entry.shape) for entry in entries.values()),
-        "bytes": sum(file.stat().st_size for file in files),
-        "digest": digest,
-        "verified": None if promised is None else digest == promised,
-        "score": dict(preset.score or {}) if preset else {},
-        "defaults": dict(config.defaults),
-        "options": _options(config.family),
-        "provenance": dict(config.provenance),
-        "architecture": dict(config.architecture),
-    }
+    source = presets.resolve(model, variant=variant)
+    print(f"{source.name}\n{source.path}")
 
 
-def _options(family: str) -> Mapping[str, str]:
-    """The family's own options and what they are for; without torch no family can be asked, so none."""
-    from importlib.util import find_spec
+@app.command("convert")
+def convert_model(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A model in any form that Pictura reads.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder or file to write.")],
+    to: Annotated[str, typer.Option("--to", help="pictura, diffusers or single-file.")] = "pictura",
+    config: Annotated[str | None, CONFIG] = None,
+    variant: Annotated[str | None, VARIANT] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+) -> None:
+    """Write a model in another form. Every tensor keeps its bits, unless --dtype asks for others."""
+    from pictura.converting import convert
 
-    from pictura import families
-
-    if find_spec("torch") is None:
-        return {}
-    return {name: option.help for name, option in families.load(family).options.items()}
+    written = convert(source, target, to, config=config, variant=variant, dtype=dtype, overwrite=overwrite)
+    print(written)

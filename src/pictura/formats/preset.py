@@ -10,19 +10,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pictura.errors import FileError, PicturaError, PresetError, shown
-from pictura.formats import safetensors
+from pictura.formats import writing
 from pictura.formats.reading import read_json
+from pictura.formats.writing import SHARD
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from pictura.formats.writing import Writable
 
-__all__ = ["CONFIG", "Config", "card", "read", "write"]
+__all__ = ["CONFIG", "Config", "card", "fresh", "read", "write"]
 
 CONFIG = "config.json"
 
@@ -61,38 +63,51 @@ def read(folder: Path, *, root: Path | None = None) -> Config:
 def write(
     folder: Path,
     config: Config,
-    tensors: Mapping[str, Tensor],
+    tensors: Writable,
     readme: str,
     *,
+    files: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
-    shard: int = safetensors.SHARD,
+    shard: int = SHARD,
 ) -> None:
-    """Write a preset folder, whole or not at all.
+    """Write a preset folder, whole or not at all. files: others that belong to it, such as tokenizers.
 
     FileError where `folder` exists, unless it is empty or `overwrite` is set and it holds a preset.
     """
+    with fresh(folder, overwrite=overwrite, mark=CONFIG) as new:
+        writing.write(new, tensors, shard=shard)
+        values = {name: value for name, value in vars(config).items()}
+        (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (new / "README.md").write_text(readme, "utf-8")
+        for name, content in (files or {}).items():
+            (new / name).write_bytes(content)
+
+
+@contextmanager
+def fresh(folder: Path, *, overwrite: bool = False, mark: str = CONFIG) -> Iterator[Path]:
+    """A new folder that becomes `folder` when the block ends well, and leaves no trace when it does not.
+
+    FileError where `folder` exists, unless it is empty or `overwrite` is set and the file `mark` is in it.
+    """
     folder = Path(os.path.abspath(folder))
-    _may_write(folder, overwrite)
+    _may_write(folder, overwrite, mark)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise FileError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
     try:
-        safetensors.write(fresh, tensors, shard=shard)
-        values = {name: value for name, value in vars(config).items()}
-        (fresh / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (fresh / "README.md").write_text(readme, "utf-8")
-        fresh.chmod(0o755)
-        old = fresh.with_suffix(".old")
+        yield new
+        new.chmod(0o755)
+        old = new.with_suffix(".old")
         if folder.exists():
             os.rename(folder, old)
-        os.rename(fresh, folder)
+        os.rename(new, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FileError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def card(name: str, config: Config, parameters: int, digest: str) -> str:
@@ -131,14 +146,14 @@ def _told(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _may_write(folder: Path, overwrite: bool) -> None:
+def _may_write(folder: Path, overwrite: bool, mark: str) -> None:
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
         raise FileError(f"{str(folder)!r} is a file; choose another name")
     if not any(folder.iterdir()):
         return
-    if not (folder / CONFIG).exists():
+    if not (folder / mark).exists():
         raise FileError(f"folder {str(folder)!r} holds other files; choose another name")
     if not overwrite:
         raise FileError(f"{str(folder)!r} exists already; choose another name or allow overwriting")

@@ -1,4 +1,4 @@
-"""Weights on disk: https://huggingface.co/docs/safetensors, read with suspicion and written whole.
+"""Weights on disk: https://huggingface.co/docs/safetensors, read with suspicion.
 
 A file is eight bytes (the header's length, little endian), a JSON header {name: {dtype, shape, data_offsets}}
 and the tensors' bytes. Everything that the header says is checked before a byte of a tensor is read, so a
@@ -8,28 +8,24 @@ to: a load needs the memory of the model and no more, and a file that shrinks me
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from pictura.errors import CheckpointError, FileError, shown
 from pictura.formats.reading import MAX_JSON, opened, parsed, read_json, unsound
-from pictura.picture.files import atomic
+from pictura.formats.steps import Steps, taken
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["SHARD", "Entry", "check", "digest", "fill", "header", "live_digest", "weights", "write"]
+__all__ = ["DTYPES", "Entry", "as_bytes", "check", "fill", "header", "names", "torch_dtype", "weights"]
 
-SHARD = 2_000_000_000  # bytes of tensors in one file
-# dtype as the format spells it -> torch's name, bytes. Largest elements first keeps every tensor aligned; the
-# reference writer puts tensors in this very order.
-_DTYPES = {
+# dtype as the format spells it -> torch's name, bytes.
+DTYPES = {
     "U64": ("uint64", 8),
     "I64": ("int64", 8),
     "F64": ("float64", 8),
@@ -46,29 +42,41 @@ _DTYPES = {
     "U8": ("uint8", 1),
     "BOOL": ("bool", 1),
 }
-_ORDER = list(_DTYPES)
-_CODES = {name: code for code, (name, _) in _DTYPES.items()}
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 class Entry(NamedTuple):
-    """Where one tensor lies: `file[start:end]`."""
+    """Where one tensor lies: `file[start:end]`.
+
+    Where a network wants it in another form than the file has it, `steps` lead from the numbers as they lie
+    there to a tensor of `shape`; see `pictura.formats.steps`.
+    """
 
     dtype: str  # as the format spells it: "F32", "BF16", ...
     shape: tuple[int, ...]
     start: int
     end: int
     file: Path
+    steps: Steps = ()
 
 
-def weights(folder: Path, stem: str = "model", *, root: Path | None = None) -> dict[str, Entry]:
+def names(stem: str, variant: str | None = None) -> tuple[str, str]:
+    """What weights are called: the single file, and the index of several."""
+    if variant is None:
+        return f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    return f"{stem}.{variant}.safetensors", f"{stem}.safetensors.index.{variant}.json"
+
+
+def weights(
+    folder: Path, stem: str = "model", *, root: Path | None = None, variant: str | None = None
+) -> dict[str, Entry]:
     """Every tensor of `folder`, from `stem`.safetensors or from the shards that its index lists.
 
-    No link may leave `root` (the folder itself when None). FileError when there are no weights,
-    CheckpointError when they are not sound.
+    variant: as in `stem`.fp16.safetensors. No link may leave `root` (the folder itself when None). FileError
+    when there are no weights, CheckpointError when they are not sound.
     """
     root = folder if root is None else root
-    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    single, index = (folder / name for name in names(stem, variant))
     if single.exists() or single.is_symlink():
         return header(single, root=root)
     if not index.exists():
@@ -160,60 +168,24 @@ def fill(entries: Mapping[str, Entry], tensors: Mapping[str, Tensor], *, root: P
                 entry, target = entries[name], tensors[name]
                 stored = torch_dtype(entry.dtype)
                 straight = target.dtype == stored and target.device.type == "cpu" and target.is_contiguous()
-                into = target if straight else torch.empty(entry.shape, dtype=stored)
+                straight = straight and not entry.steps
+                into = (
+                    target
+                    if straight
+                    else torch.empty((entry.end - entry.start) // stored.itemsize, dtype=stored)
+                )
                 file.seek(entry.start)
-                if not _read_into(file, _bytes(into)):
+                if not _read_into(file, as_bytes(into)):
                     raise unsound(path, f"it ends within tensor {shown(name)}")
                 if not straight:
-                    target.copy_(into)
-
-
-def write(folder: Path, tensors: Mapping[str, Tensor], stem: str = "model", *, shard: int = SHARD) -> None:
-    """Write `tensors` to `folder` as one file, or above `shard` bytes as several with an index.
-
-    The same tensors give the same bytes. Each file appears whole or not at all; FileError where it exists.
-    """
-    parts = _shards(tensors, shard)
-    for name, part in zip(_names(stem, len(parts)), parts, strict=True):
-        with atomic(folder / name) as file:
-            file.writelines(_chunks(part))
-    if len(parts) > 1:
-        names = _names(stem, len(parts))
-        places = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
-        total = sum(map(_nbytes, tensors.values()))
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-        with atomic(folder / f"{stem}.safetensors.index.json") as file:
-            file.write(json.dumps(index, indent=2).encode())
-
-
-def digest(files: Iterable[Path]) -> str:
-    """The digest of weights on disk: SHA-256 of the file, as `sha256sum` prints it.
-
-    Of several shards: SHA-256 of their digests in the order of their names, one a line.
-    """
-    found = []
-    for path in sorted(files):
-        with open(path, "rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return _joined(found)
-
-
-def live_digest(tensors: Mapping[str, Tensor], *, shard: int = SHARD) -> str:
-    """The digest that `write` would give `tensors`."""
-    found = []
-    for part in _shards(tensors, shard):
-        hashed = hashlib.sha256()
-        for chunk in _chunks(part):
-            hashed.update(chunk)
-        found.append(hashed.hexdigest())
-    return _joined(found)
+                    target.copy_(taken(into, entry.steps).reshape(entry.shape))
 
 
 def torch_dtype(code: str) -> torch.dtype:
     """torch.float32 for "F32"."""
     import torch
 
-    dtype: torch.dtype = getattr(torch, _DTYPES[code][0])
+    dtype: torch.dtype = getattr(torch, DTYPES[code][0])
     return dtype
 
 
@@ -222,12 +194,12 @@ def _entry(name: str, value: object, path: Path, data: int) -> Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise wrong
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise unsound(path, f"tensor {shown(name)} has the unknown dtype {shown(dtype)}")
     if not (_whole(shape) and _whole(offsets) and len(offsets) == 2 and len(shape) <= 64):
         raise wrong
     start, end = offsets
-    if end - start != math.prod(shape) * _DTYPES[dtype][1]:
+    if end - start != math.prod(shape) * DTYPES[dtype][1]:
         raise unsound(path, f"tensor {shown(name)} of {dtype} {shape} does not fill bytes {start}..{end}")
     return Entry(dtype, tuple(shape), data + start, data + end, path)
 
@@ -236,7 +208,8 @@ def _whole(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def as_bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
     import torch
 
     return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
@@ -250,49 +223,3 @@ def _read_into(file: IO[bytes], target: memoryview) -> bool:
             return False
         done += got
     return True
-
-
-def _nbytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _shards(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """`tensors` in the order of the format, cut where a part would exceed `limit` bytes."""
-    parts: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: (_ORDER.index(_code(item[1])), item[0])):
-        if parts[-1] and size + _nbytes(tensor) > limit:
-            parts.append({})
-            size = 0
-        parts[-1][name] = tensor
-        size += _nbytes(tensor)
-    return parts
-
-
-def _names(stem: str, count: int) -> list[str]:
-    if count == 1:
-        return [f"{stem}.safetensors"]
-    return [f"{stem}-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
-
-
-def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """The bytes of one file."""
-    described: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + _nbytes(tensor)
-        described[name] = {"dtype": _code(tensor), "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little")
-    yield text
-    for tensor in tensors.values():
-        yield _bytes(tensor.detach().cpu().contiguous())
-
-
-def _code(tensor: Tensor) -> str:
-    return _CODES[str(tensor.dtype).removeprefix("torch.")]
-
-
-def _joined(digests: Sequence[str]) -> str:
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

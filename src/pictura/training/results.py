@@ -14,7 +14,7 @@ from pictura.engine import Engine
 from pictura.families import Family
 from pictura.formats import preset
 from pictura.formats.networks import tensors
-from pictura.formats.safetensors import live_digest
+from pictura.formats.writing import live_digest
 from pictura.request import Request
 
 
