@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pictura.formats import networks, preset, safetensors, writing
 __all__ = ["Loaded", "digest", "load", "save"]
 
 
+_SHARE = 0.9  # of the free memory may be weights; activations need the rest
 SMALL = 256 * 2**20  # bytes of weights whose digest a load does not notice
 
 
@@ -29,7 +31,7 @@ class Loaded:
 
     stored: the dtypes they had on disk, files: where they were read from. digest: of the weights as loaded,
     None where nobody has asked yet. changed: whether they are others now. measured: whether the networks are
-    set to the data they see, as trained ones are.
+    set to the data they see, as trained ones are. streamed: whether the matrices of blocks stay in `files`.
     """
 
     name: str
@@ -42,9 +44,11 @@ class Loaded:
     digest: str | None = None
     changed: bool = False
     measured: bool = False
+    streamed: bool = False
 
     def trainable(self) -> None:
-        """ParameterError unless the weights are float32: steps of training are too small for less."""
+        """ParameterError unless the weights are here in float32: steps of training are too small for less."""
+        self._here()
         if self.dtype != torch.float32:
             raise ParameterError(
                 f"dtype {self.dtype} cannot be trained; load with dtype=None", parameter="dtype"
@@ -52,7 +56,16 @@ class Loaded:
 
     def weights(self) -> dict[str, Tensor]:
         """The weights as they are now, by "<network>.<parameter>", in the dtypes they are stored in."""
+        self._here()
         return networks.stored_as(networks.tensors(self.family.networks()), self.stored)
+
+    def _here(self) -> None:
+        if self.streamed:
+            raise ParameterError(
+                "this model was loaded with low_memory, so its weights stay in their file; "
+                "load it with low_memory=False to train or save it",
+                parameter="low_memory",
+            )
 
     def defaults(self) -> dict[str, Any]:
         """By parameter: the preset's own, and the family's where it leaves them open."""
@@ -66,11 +79,14 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "auto",
     family: str | None = None,
+    low_memory: bool | None = None,
     changes: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Loaded:
     """Resolve, check, build and fill, in this order. family: the only one allowed. more: see
     `checkpoints.find`.
+
+    low_memory: None is where the weights would take more than `_SHARE` of the free memory.
 
     PresetError, ParameterError, CheckpointError; see `TextToImage.from_preset`.
     """
@@ -99,7 +115,9 @@ def load(
             made.assets.update(assets)  # type: ignore[attr-defined]  # families that read tokenizers have it
         return made
 
-    built = networks.build(make, entries, dtype=kind, device=place, root=Path(found.layout.path.anchor))
+    streamed = _streamed(low_memory, entries, kind, place)
+    root = Path(found.layout.path.anchor)
+    built = networks.build(make, entries, dtype=kind, device=place, root=root, streamed=streamed)
     for module in built.networks().values():
         module.eval()
     config = preset.Config(
@@ -118,6 +136,7 @@ def load(
         files=files,
         digest=known,
         measured=load_weights,
+        streamed=streamed,
     )
 
 
@@ -145,6 +164,18 @@ def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
     assets: Mapping[str, bytes] = getattr(loaded.family, "assets", {})
     files = {f"{name}.json": content for name, content in assets.items()}
     preset.write(folder, config, weights, readme, files=files, overwrite=overwrite)
+
+
+def _streamed(
+    low_memory: bool | None,
+    entries: Mapping[str, safetensors.Entry] | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> bool:
+    if entries is None or low_memory is not None:
+        return bool(low_memory and entries is not None)
+    size = sum(math.prod(entry.shape) for entry in entries.values()) * dtype.itemsize
+    return size > _SHARE * devices.free_memory(device)
 
 
 def _changed(

@@ -81,6 +81,7 @@ class TextToImage(Learner):
         variant: str | None = None,
         prediction_type: str | None = None,
         exact: bool = False,
+        low_memory: bool | None = None,
         **more: Any,
     ) -> Self:
         """The model called `preset`: a name (see `presets`), a folder of Pictura's, diffusers' or KerasHub's,
@@ -95,7 +96,9 @@ class TextToImage(Learner):
         Without `load_weights` it has the preset's architecture and random weights, and `more` may change
         single values of it. dtype: None is float32, in which a seed gives the same picture everywhere; "auto"
         measures. exact: answer for one picture at a time, so that it has the same bits alone and in company
-        also on devices where batches change the last ones; slower. For a remote model `more` are api,
+        also on devices where batches change the last ones; slower. low_memory: read the blocks of large
+        networks from the file each time they are needed; None does so where the weights do not fit. For a
+        remote model `more` are api,
         base_url, api_key, timeout (seconds in all, or to connect, to read and in all), max_retries,
         concurrency and rate (requests a second).
 
@@ -117,6 +120,7 @@ class TextToImage(Learner):
             dtype=dtype,
             device=device,
             family=cls.family_name,
+            low_memory=low_memory,
             changes=more,
             config=config,
             variant=variant,

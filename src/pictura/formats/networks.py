@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pictura.formats.safetensors import Entry, check, fill
+from pictura.formats.streaming import absent, matrices, placeholder, stream
 
 __all__ = ["build", "move", "stored_as", "summary", "tensors"]
 
@@ -20,6 +21,7 @@ class _Networks(Protocol):
 
 
 F = TypeVar("F", bound=_Networks)
+_LARGE = 2**20  # numbers in a tensor
 
 
 def tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -41,8 +43,11 @@ def build(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     root: Path | None = None,
+    streamed: bool = False,
 ) -> F:
     """A family from `make`, its networks filled from `entries` (left at random when None), in `dtype`.
+
+    streamed: keep in memory only what the networks cannot read block by block, see `formats.streaming`.
 
     `make` is first called on the meta device, where a network takes no memory: names, shapes and kinds are
     compared there, and CheckpointError names the first that does not fit before any weight is read.
@@ -55,13 +60,22 @@ def build(
         check(entries, wanted)
         with _Unset():
             family = make()
-        for tensor in tensors(family.networks()).values():
+        owned = family.networks()
+        later = {name for _, unit in matrices(owned) for name in unit} if streamed else set()
+        for name, tensor in tensors(owned).items():
             # Not `to`: that would read memory which nobody has written.
-            tensor.data = torch.empty(tensor.shape, dtype=_cast(tensor, dtype), device=device)
+            kind = _cast(tensor, dtype)
+            if name in later:
+                tensor.data = placeholder(tensor.shape, kind)
+            else:
+                tensor.data = torch.empty(tensor.shape, dtype=kind, device=device)
     for module in family.networks().values():
         move(module, dtype=dtype, device=device)
     if entries is not None:
-        fill(entries, tensors(family.networks()), root=root)
+        now = {name: tensor for name, tensor in tensors(owned).items() if name not in later}
+        fill(entries, now, root=root)
+        if later:
+            stream(owned, entries, device=device, root=root)
     return family
 
 
@@ -73,7 +87,11 @@ def move(
     Parameters stay the same objects, so that optimizers and shared weights go on working.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
-        tensor.data = tensor.data.to(device=device, dtype=_cast(tensor, dtype))
+        kind = _cast(tensor, dtype)
+        if absent(tensor):
+            tensor.data = placeholder(tensor.shape, kind)
+        else:
+            tensor.data = tensor.data.to(device=device, dtype=kind)
 
 
 def stored_as(live: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
@@ -134,7 +152,8 @@ class _Shapes(TorchFunctionMode):
 
 
 class _Unset(TorchFunctionMode):
-    """Parameters keep whatever their memory holds: drawing weights that a file replaces would be a waste.
+    """Parameters keep whatever their memory holds: drawing weights that a file replaces would be a waste, and
+    so would be memory for large ones.
 
     Everything else, buffers and tables that are no parameters, is computed as usual.
     """
@@ -146,6 +165,10 @@ class _Unset(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func is torch.empty:
+            shape = func(*args, **{**(kwargs or {}), "device": "meta"})
+            if shape.numel() >= _LARGE:
+                return placeholder(shape.shape, shape.dtype)
         name = getattr(func, "__name__", "")
         in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
         target = args[0] if args else (kwargs or {}).get("tensor")  # torch.nn.init passes it by name

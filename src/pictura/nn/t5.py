@@ -127,6 +127,8 @@ class T5Stack(nn.Module):
 class T5Encoder(nn.Module):
     """`config` as transformers writes it."""
 
+    streams = ("encoder.block",)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         c = {**T5_CONFIG, **config}

@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
 class FluxTransformer(nn.Module):
     """`config` is a diffusers `transformer/config.json`; what it leaves out is as in `DEFAULTS`."""
 
+    streams = ("transformer_blocks", "single_transformer_blocks")
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = {name: config.get(name, default) for name, default in DEFAULTS.items()}

@@ -48,6 +48,8 @@ class Patches(nn.Module):
 class MMDiT(nn.Module):
     """`config` is a diffusers `transformer/config.json`; what it leaves out is as in `DEFAULTS`."""
 
+    streams = ("transformer_blocks",)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = {name: config.get(name, default) for name, default in DEFAULTS.items()}

@@ -1,0 +1,32 @@
+"""Models that are larger than memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pictura import device, loading
+from pictura.errors import ParameterError
+
+
+def test_free_memory_is_less_than_there_is() -> None:
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    assert 2**20 < device.free_memory(torch.device("cpu")) < int(lines["MemTotal"].split()[0]) * 1024
+
+
+def test_a_model_that_does_not_fit_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not loading.load("scenes").streamed
+    monkeypatch.setattr(device, "free_memory", lambda device: 2**20)
+    assert loading.load("scenes").streamed
+    assert not loading.load("scenes", low_memory=False).streamed
+    assert not loading.load("scenes", load_weights=False).streamed
+
+
+def test_what_stays_in_the_file_is_neither_saved_nor_trained(tmp_path: Path) -> None:
+    loaded = loading.load("scenes", low_memory=True)
+    with pytest.raises(ParameterError, match="low_memory=False"):
+        loading.save(loaded, tmp_path / "copy")
+    with pytest.raises(ParameterError, match="low_memory=False"):
+        loaded.trainable()
