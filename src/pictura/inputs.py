@@ -10,6 +10,7 @@ Batches, as of a data loader, are taken apart. Nothing that the caller gave is c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
@@ -20,6 +21,7 @@ from pictura.attachments import attached
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.options import Option
 from pictura.request import MAX_SEED, Request, random_seed
+from pictura.text import wording
 
 __all__ = [
     "WINDOW", "Call", "Item", "Model", "Uses", "complete", "is_single", "items", "with_attachments", "whole",
@@ -37,6 +39,7 @@ _KINDS = {
 _FIELDS = {known.name for known in fields(Request)}
 _COLUMNS = _FIELDS - {"model", "options"}
 _SINGULAR = {"prompts": "prompt", "negative_prompts": "negative_prompt"}
+_KEPT = {"template", "negative_template"}  # records rather than parameters
 _MISSING = object()
 
 
@@ -78,7 +81,8 @@ class Item:
 class Call:
     """What a call says about all of its pictures: `values` by the names of Request's fields.
 
-    Checked when built (ParameterError), so that a bad value is told before any prompt is read.
+    Checked when built (ParameterError), so that a bad value is told before any prompt is read. wildcards is a
+    folder, styles a file: no part of requests, which may come from strangers.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +90,8 @@ class Call:
     seed: int | None = None
     num_images: int = 1
     strict: bool = True
+    wildcards: str | os.PathLike[str] | None = None
+    styles: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in self.values.items() if value is not None}
@@ -105,19 +111,41 @@ def items(inputs: object, negatives: object, call: Call, model: Model) -> Iterat
     return iter(list(found)) if _in_memory(inputs) and _in_memory(negatives) else found
 
 
-def complete(request: Request, model: Model, *, strict: bool = True) -> tuple[Request, tuple[str, ...]]:
+def complete(
+    request: Request, model: Model, *, strict: bool = True, call: Call | None = None
+) -> tuple[Request, tuple[str, ...]]:
     """`request` with a value for all that the model uses, and the parameters that it cannot use.
 
-    Those are a ParameterError when `strict`; so are, always, values that the model does not allow.
+    Those are a ParameterError when `strict`; so are, always, values that the model does not allow. Styles and
+    choices in the prompt are put into words first, from the files of `call`; see `text.wording`.
     """
+    texts = (request.prompt, request.negative_prompt or "")
+    if wording.OPTIONS.isdisjoint(request.options) and not any("{" in t or "__" in t for t in texts):
+        return _completed(request, model, strict)
+    if request.seed is None and model.seeds is not None:
+        request = replace(request, seed=model.defaults.get("seed", random_seed(model.seeds)))
+    call = call or Call()
+    said = wording.worded(request, wildcards=call.wildcards, styles_file=call.styles)
+    try:
+        return _completed(said, model, strict)
+    except ParameterError as error:
+        by_style = "negative_template" in said.options and not request.negative_prompt
+        if error.parameter != "negative_prompt" or not by_style:
+            raise
+    kept = {name: value for name, value in said.options.items() if name != "negative_template"}
+    done, ignored = _completed(replace(said, negative_prompt=None, options=kept), model, strict)
+    return done, (*ignored, "negative_prompt")
+
+
+def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, tuple[str, ...]]:
     family = model.family
     usable = family.parameters | ({"prompt"} if model.seeds is None else {"prompt", "seed"})
-    usable |= set(request.options) if model.passes_on else set()
+    usable |= set(request.options) if model.passes_on else wording.OPTIONS
     given = [name for name in _COMMON if getattr(request, name) is not None]
     ignored = tuple(name for name in [*given, *request.options] if name not in usable)
     if ignored and strict:
         raise ParameterError(
-            f"model {model.name!r} cannot use {ignored[0]}; it can use {', '.join(sorted(usable))}",
+            f"model {model.name!r} cannot use {ignored[0]}; it can use {', '.join(sorted(usable - _KEPT))}",
             parameter=ignored[0],
         )
     kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
@@ -163,7 +191,7 @@ def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[It
             own = random_seed(model.seeds - call.num_images + 1)
         for copy in range(call.num_images):
             seed = _plus(own, copy) if call.seed is None else _plus(call.seed, index)
-            done, ignored = complete(replace(merged, seed=seed), model, strict=call.strict)
+            done, ignored = complete(replace(merged, seed=seed), model, strict=call.strict, call=call)
             yield Item(index=index, request=done, ignored=ignored)
             index += 1
 

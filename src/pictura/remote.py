@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from time import monotonic, perf_counter, time
 from typing import Any
 
@@ -158,9 +158,11 @@ class Remote:
         """Items in the groups that the provider makes with one request."""
         most = getattr(self.provider, "per_call", None)
         while block := list(islice(items, together)):
-            size = 1 if most is None or together == 1 else most(block[0].request)
-            for at in range(0, len(block), size):
-                yield block[at : at + size]
+            for _, same in groupby(block, lambda item: replace(item.request, seed=None)):
+                job = list(same)
+                size = 1 if most is None or together == 1 else most(job[0].request)
+                for at in range(0, len(job), size):
+                    yield job[at : at + size]
 
     # Connections
 

@@ -178,6 +178,8 @@ class TextToImage(Learner):
         best_of: int = 1,
         scorer: Scorer | str | None = None,
         batch_size: int = WINDOW,
+        wildcards: str | os.PathLike[str] | None = None,
+        styles: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Iterator[Event]:
         """The same as events, as they come: `Step`, `Preview` (if `previews`), `Picture` and `Failure`.
@@ -187,8 +189,9 @@ class TextToImage(Learner):
         listed in `picture.ignored`. best_of: make so many for each picture and keep the one that `scorer`
         likes best: a function, or one of `pictura.evaluation.scorers`, by default the detector of scenes.
         size: (width, height), "WIDTHxHEIGHT", or a shape such as "3:2", for models that draw several.
-        batch_size: pictures worked on at once, and inputs read ahead. options: the model's own,
-        see `family.options`.
+        batch_size: pictures worked on at once, and inputs read ahead. wildcards: a folder with the lines that
+        `__name__` in a prompt stands for; styles: a file of your own styles. options: the model's own, see
+        `family.options`, and those about the text: style, prompt_syntax, template_seed.
 
         Everything that can be checked is checked before this returns: ParameterError. Close the iterator to
         cancel what is not finished.
@@ -207,6 +210,8 @@ class TextToImage(Learner):
             seed=seed,
             num_images=whole("num_images", num_images, 10_000) * whole("best_of", best_of, 1000),
             strict=strict,
+            wildcards=wildcards,
+            styles=styles,
         )
         wanted = items(inputs, negative_prompts, call, self._model)
         window = whole("batch_size", batch_size, 4096)

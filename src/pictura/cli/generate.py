@@ -15,6 +15,7 @@ import typer
 
 from pictura.cli.output import saver
 from pictura.cli.show import progress, protocol, say, show
+from pictura.cli.wording import Combinations, Style, Styles, Syntax, Wildcards, all_prompts, text_options
 from pictura.errors import Cancelled, FileError, InputError, ParameterError, shown
 from pictura.request import Request
 
@@ -102,6 +103,11 @@ def generate(
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE:WEIGHT", help="Add a LoRA file at this weight.")
     ] = None,
+    style: Style = None,
+    styles: Styles = None,
+    wildcards: Wildcards = None,
+    prompt_syntax: Syntax = None,
+    combinations: Combinations = False,
     strict: Annotated[
         bool,
         typer.Option(
@@ -121,7 +127,7 @@ def generate(
         "size": size,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    extra = parsed_options(option or (), RESERVED) | _loras(lora or ())
+    extra = parsed_options(option or (), RESERVED) | _loras(lora or ()) | text_options(style, prompt_syntax)
     if not isinstance(images, int) or images < 1:
         raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")
     schedule = extra.get("schedule")
@@ -133,6 +139,8 @@ def generate(
         return prompt
 
     inputs, count = _inputs(prompts or [], prompt_file, checked)
+    if combinations:
+        inputs, count = all_prompts(inputs, wildcards), None
     total = None if count is None else count * images
     save = saver(out, overwrite=overwrite, several=total != 1)
 
@@ -140,8 +148,9 @@ def generate(
 
     network = TextToImage.from_preset(model)
     events = network.stream(
-        inputs, num_images=images, negative_prompts=negative, strict=strict, **settings, **extra
-    )
+        inputs, num_images=images, negative_prompts=negative, strict=strict, wildcards=wildcards,
+        styles=styles, **settings, **extra,
+    )  # fmt: skip
     rivals = extra.get("best_of", 1)  # pictures made for each one kept
     drawn = None if total is None else total * rivals
     return keep(events, drawn, save, teller(show_pictures, as_json), as_json)

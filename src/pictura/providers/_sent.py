@@ -13,6 +13,7 @@ from typing import Any
 from pictura.attachments import open_picture
 from pictura.options import Option
 from pictura.request import Request
+from pictura.text.wording import OPTIONS
 
 __all__ = ["IMAGE", "MASK", "attached", "data_address", "idempotency_key", "multipart", "options_of"]
 
@@ -25,9 +26,9 @@ MASK = Option(
 
 
 def options_of(request: Request, *left_out: str) -> dict[str, Any]:
-    """The request's options as JSON values, without those named."""
+    """The request's options as JSON values, without those named and those about its text."""
     plain = request.to_dict().get("options", {})
-    return {name: value for name, value in plain.items() if name not in left_out}
+    return {name: value for name, value in plain.items() if name not in {*left_out, *OPTIONS}}
 
 
 def attached(request: Request, name: str) -> bytes | None:

@@ -47,6 +47,12 @@ class Tokenizer:
         with _library():
             return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
+    def tokens(self, text: str) -> list[tuple[int, int]]:
+        """(id, where in `text` it ends) of each token: what `encode` gives, with the places of its ids."""
+        with _library():
+            found = self._backend.encode(text, add_special_tokens=False)
+            return [(number, end) for number, (_, end) in zip(found.ids, found.offsets, strict=True)]
+
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, as it is spelt there; None where there is no such token."""
         found: int | None = self._backend.token_to_id(token)
