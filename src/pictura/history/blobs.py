@@ -1,0 +1,79 @@
+"""Files by content: a file's name is its SHA-256, so storing one twice is storing it once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from pictura.errors import FileError
+
+__all__ = ["Blobs"]
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "too large"}
+
+
+class Blobs:
+    """A folder of files, in 256 folders by the first digits of their digests.
+
+    `put` returns when the file would survive a loss of power: temporary file, fsync, rename, fsync of the
+    folder. What a killed process left is a temporary file, never half a blob.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def put(self, data: bytes, suffix: str) -> str:
+        """Store `data`; its digest, 64 hexadecimal digits. FileError where it cannot be kept."""
+        digest = hashlib.sha256(data).hexdigest()
+        target = self.path(digest, suffix)
+        if target.exists():
+            return digest
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _sync(target.parent.parent)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, target)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(part)
+            _sync(target.parent)
+        except OSError as error:
+            reason = _FULL.get(error.errno or 0, error.strerror or str(error))
+            raise FileError(f"a picture cannot be kept in {str(self.folder)!r}: {reason}") from error
+        return digest
+
+    def get(self, digest: str, suffix: str) -> bytes:
+        """The stored file; FileError where it is gone or is not what was stored."""
+        try:
+            data = self.path(digest, suffix).read_bytes()
+        except OSError as error:
+            raise FileError(f"the file {digest}{suffix} is missing from {str(self.folder)!r}") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise FileError(f"the file {digest}{suffix} in {str(self.folder)!r} is damaged")
+        return data
+
+    def path(self, digest: str, suffix: str) -> Path:
+        """Where the file of this digest lies, if it was stored."""
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not re.fullmatch(r"\.[a-z]{3,4}", suffix):
+            raise FileError(f"{digest[:70]!r} with {suffix[:8]!r} is no name of a stored file")
+        return self.folder / digest[:2] / f"{digest}{suffix}"
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
