@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
-from pictura.batch.running import Progress, Report, follow, run
+from pictura.batch.running import follow, run
+from pictura.batch.work import Progress, Report
 
 __all__ = ["Progress", "Report", "follow", "run"]

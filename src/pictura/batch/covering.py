@@ -1,9 +1,9 @@
 """Covering arrays of strength two: few rows in which every pair of values of every two variables occurs.
 
-Lei and Tai 1998, "In-parameter-order: a test generation strategy for pairwise testing": the rows of the two
-largest variables are all their pairs; each further variable first extends every row by the value that covers
-most open pairs, then rows are added for the pairs that are left. Ties go to the smallest value, so that equal
-input gives equal rows.
+The greedy construction of Cohen, Dalal, Fredman and Patton 1997, "The AETG system: an approach to testing
+based on combinatorial design", without its random choices: a row begins with the value that most open pairs
+wait for, and goes on with the value that closes most pairs with those chosen before. Ties go to the value
+that more pairs wait for, then to the smallest, so that equal input gives equal rows.
 """
 
 from __future__ import annotations
@@ -11,56 +11,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["pairwise_rows"]
-
-FREE = -1  # a place in a row that any value may take
 
 
 def pairwise_rows(sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Rows of value numbers, column i below `sizes[i]`, in which every pair of every two columns occurs."""
-    order = sorted(range(len(sizes)), key=lambda at: -sizes[at])
-    if len(order) < 2:
+    columns = range(len(sizes))
+    if len(sizes) < 2:
         return [(value,) for size in sizes for value in range(size)]
-    first, second = order[:2]
-    rows = [[a, b] for a in range(sizes[first]) for b in range(sizes[second])]
-    for done in range(2, len(order)):
-        rows = _extended(rows, [sizes[at] for at in order[: done + 1]])
-    # A place that is still free may hold anything; going round the values treats them alike.
-    found = []
-    for number, row in enumerate(rows):
-        values = [0] * len(order)
-        for at, value in zip(order, row, strict=True):
-            values[at] = number % sizes[at] if value == FREE else value
-        found.append(tuple(values))
-    return found
+    # pairs[i][j][a, b]: nobody has a in column i and b in column j yet; waits[i][a]: how many of those a has.
+    pairs = [[np.ones((sizes[i], sizes[j]), bool) for j in columns] for i in columns]
+    total = sum(sizes)
+    waits = [np.full(sizes[i], total - sizes[i]) for i in columns]
+    rows = []
+    while any(wait.any() for wait in waits):
+        row = _row(sizes, pairs, waits)
+        for i in columns:
+            for j in range(i):
+                if pairs[i][j][row[i], row[j]]:
+                    pairs[i][j][row[i], row[j]] = pairs[j][i][row[j], row[i]] = False
+                    waits[i][row[i]] -= 1
+                    waits[j][row[j]] -= 1
+        rows.append(tuple(row))
+    return sorted(rows)
 
 
-def _extended(rows: list[list[int]], sizes: Sequence[int]) -> list[list[int]]:
-    """`rows`, which cover all columns but the last, with the last one covered too."""
-    *before, size = sizes
-    open_pairs = [np.ones((other, size), bool) for other in before]  # [column][its value, our value]
-    used = np.zeros(size, int)
-    for row in rows:
-        gain = np.zeros(size, int)
-        for pairs, value in zip(open_pairs, row, strict=True):
-            if value != FREE:
-                gain += pairs[value]
-        best = int(np.lexsort((np.arange(size), used, -gain))[0])
-        used[best] += 1
-        for pairs, value in zip(open_pairs, row, strict=True):
-            if value != FREE:
-                pairs[value, best] = False
-        row.append(best)
-    return rows + _added(open_pairs, len(before), size)
-
-
-def _added(open_pairs: Sequence[np.ndarray], columns: int, size: int) -> list[list[int]]:
-    """Rows for the pairs that are left: as many columns of a row at once as have one with the same value."""
-    added = []
-    for ours in range(size):
-        left = [list(np.flatnonzero(pairs[:, ours])) for pairs in open_pairs]
-        for at in range(max(map(len, left), default=0)):
-            values = [int(column[at]) if at < len(column) else FREE for column in left]
-            added.append([*values, ours])
-    return added
+def _row(
+    sizes: Sequence[int], pairs: Sequence[Sequence[NDArray[np.bool_]]], waits: Sequence[NDArray[np.int64]]
+) -> list[int]:
+    row = [0] * len(sizes)
+    chosen: list[int] = []
+    for column in sorted(range(len(sizes)), key=lambda i: -waits[i].max()):
+        closed = np.zeros(sizes[column], np.int64)
+        for other in chosen:
+            closed += pairs[other][column][row[other]]
+        row[column] = int(np.argmax(closed * (1 + sum(sizes)) + waits[column]))
+        chosen.append(column)
+    return row

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,26 @@ class Ledger:
     def compact(self) -> None:
         """Write the ledger anew in order, so that equal ledgers are equal files whatever their history."""
         fresh = self._path.with_suffix(".fresh")
-        fresh.unlink(missing_ok=True)
         with _told(self._path):
-            self._db.execute("VACUUM INTO ?", (str(fresh),))
+            fresh.unlink(missing_ok=True)
+            copy = sqlite3.connect(fresh, isolation_level=None)
+            with closing(copy):
+                copy.executescript(SCHEMA)
+                copy.execute("ATTACH ? AS old", (str(self._path),))
+                copy.execute("BEGIN")
+                copy.execute("INSERT INTO count SELECT * FROM old.count WHERE value <> 0 ORDER BY name")
+                for table, key in (("picture", "number"), ("seen", "content")):
+                    copy.execute(f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY {key}")
+                copy.execute("COMMIT")
+                copy.execute("DETACH old")
+                copy.execute("PRAGMA journal_mode=WAL")
             self.close()
-            with open(fresh, "rb+") as file:
-                os.fsync(file.fileno())
             os.replace(fresh, self._path)
+            handle = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def close(self) -> None:
         self._db.close()

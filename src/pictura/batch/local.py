@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +17,7 @@ __all__ = ["draw"]
 Wanted = tuple[Item, int]  # an item and the number of one of its candidates
 
 
-def draw(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Iterator[Drawn]:
+def draw(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Generator[Drawn, None, None]:
     """Every candidate of every item, in the order in which the model finishes them.
 
     At most `window` are worked on at once. What the model refuses is the problem of that item alone; an

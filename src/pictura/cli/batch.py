@@ -128,7 +128,7 @@ def batch(
         "format": format,
         "shard": shard,
         "best_of": best_of,
-        "scorers": scorer or ["scene_detector"] * (best_of != 1),
+        "scorers": scorer or (),
         "min_score": min_score,
         "filters": filters or (),
         "dedup": dedup,

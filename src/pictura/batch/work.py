@@ -1,0 +1,202 @@
+"""One run on a folder: what is not settled is drawn by an engine, and kept in a thread beside it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pictura.batch import report
+from pictura.batch.drawn import Drawn, failed
+from pictura.batch.judge import Judge
+from pictura.batch.keeper import Keeper
+from pictura.batch.ledger import Ledger
+from pictura.batch.plan import Item, Plan
+from pictura.batch.rows import Source
+from pictura.batch.store import Store
+from pictura.errors import Cancelled, FileError
+
+__all__ = ["Engine", "Progress", "Report", "Work"]
+
+Engine = Callable[[Iterator[Item]], Generator[Drawn, None, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a batch is, in pictures. resumed: settled by earlier runs; made: by this one, in `seconds`."""
+
+    total: int
+    kept: int
+    dropped: int
+    failed: int
+    resumed: int
+    made: int
+    seconds: float
+
+    @property
+    def settled(self) -> int:
+        return self.kept + self.dropped + self.failed
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second in this run."""
+        return self.made / self.seconds if self.seconds else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all is settled, at this rate; None while nobody can say."""
+        done = self.settled - self.resumed
+        return (self.total - self.settled) * self.seconds / done if done else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Progress):
+    """The end of a run. failures: the file that lists them, if there are any."""
+
+    out: Path
+    failures: Path | None
+
+
+class Work:
+    """One run on an open folder."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        ledger: Ledger,
+        plan: Plan,
+        judge: Judge,
+        window: int,
+        started: float,
+    ) -> None:
+        self._source, self._store, self._ledger, self._plan = source, store, ledger, plan
+        self._keeper = Keeper(store, ledger, plan, judge)
+        self._made_before = self._made()
+        self._resumed = self._made_before + ledger.count("failed")
+        self._window, self._started = window, started
+
+    def drawn_by(self, engine: Engine) -> Iterator[None]:
+        """Draw what is not settled and keep it; yields now and then."""
+        inbox = Inbox(self._keeper, self._window)
+        try:
+            with closing(engine(self._items(inbox))) as drawings:
+                for drawn in drawings:
+                    inbox.put(drawn)
+                    yield
+            inbox.close()
+        except KeyboardInterrupt:
+            with suppress(FileError):
+                inbox.close()
+            raise Cancelled("interrupted; the same command goes on from here") from None
+        finally:
+            inbox.stop()
+
+    def progress(self, steps: Iterator[None]) -> Iterator[Progress]:
+        yield self._progress()
+        for _ in steps:
+            yield self._progress()
+
+    def finish(self) -> None:
+        """Everything is settled: write what belongs to the whole, and put the ledger in order."""
+        self._keeper.finish()
+        report.write(self._store, self._ledger, self._plan, self._source)
+        self._store.sync()
+        with self._ledger.commit():
+            self._ledger.set_count("finished", 1)
+        if not self._ledger.count("failed"):
+            self._store.clean()
+        self._ledger.compact()
+
+    def report(self) -> Report:
+        values = vars(self._progress())
+        failures = self._store.out / report.FAILURES
+        return Report(
+            **values,
+            out=self._store.out,
+            failures=failures if failures.exists() else None,
+        )
+
+    def _items(self, inbox: Inbox) -> Iterator[Item]:
+        """The items to draw, in order. Those that need no model go to the inbox at once."""
+        again = self._ledger.again()
+        frontier, known = self._ledger.count("frontier"), self._keeper.known()
+        wanted = set(again)
+        first = min([frontier, *again[:1]])
+        for row in self._source.rows(first // self._plan.num_images):
+            for item in self._plan.items(row):
+                if item.index in wanted or (item.index >= frontier and item.index not in known):
+                    stored = self._keeper.stored(item) if self._store.going_on and item.candidates else None
+                    if item.problem is not None:
+                        inbox.put(failed(item, 0, item.problem))
+                    elif stored is not None:
+                        for drawn in stored:
+                            inbox.put(drawn)
+                    else:
+                        yield item
+
+    def _made(self) -> int:
+        return self._ledger.count("kept") + self._ledger.count("dropped")
+
+    def _progress(self) -> Progress:
+        return Progress(
+            total=self._plan.total,
+            kept=self._ledger.count("kept"),
+            dropped=self._ledger.count("dropped"),
+            failed=self._ledger.count("failed"),
+            resumed=self._resumed,
+            made=self._made() - self._made_before,
+            seconds=time.perf_counter() - self._started,
+        )
+
+
+class Inbox:
+    """Between whoever draws and the keeper's thread: a bounded queue, so that memory stays flat.
+
+    After an error of the keeper, `put` and `close` raise it.
+    """
+
+    def __init__(self, keeper: Keeper, limit: int) -> None:
+        self._keeper, self._limit = keeper, limit
+        self._queue: queue.Queue[Drawn | None] = queue.Queue(limit)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="pictura-keeper", daemon=True)
+        self._thread.start()
+
+    def put(self, drawn: Drawn) -> None:
+        self._raise()
+        self._queue.put(drawn)
+
+    def close(self) -> None:
+        """Wait until all is kept."""
+        self.stop()
+        self._raise()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        more = True
+        while more:
+            group = [self._queue.get()]
+            while len(group) < self._limit and group[-1] is not None:
+                try:
+                    group.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            more = group[-1] is not None
+            if self._error is None:  # after one, what still comes is only taken from the queue
+                try:
+                    self._keeper.keep([drawn for drawn in group if drawn is not None])
+                except Exception as error:
+                    self._error = error
