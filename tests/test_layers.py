@@ -30,7 +30,7 @@ datasets
 text nn formats device
 options
 discovery limits
-attachments
+attachments measuring
 picture
 request
 levels

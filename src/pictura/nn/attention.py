@@ -37,6 +37,8 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017); `name` is set by the network that holds it."""
 
     name = ""
+    # `kernels.accelerate` puts another in its place.
+    mixing: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(
         self, width: int, context: int, heads: int, *, bias: bool = False, upcast: bool = False
@@ -60,9 +62,8 @@ class Attention(nn.Module):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(q k / sqrt(d / h) + bias) v, (b, h, n, d / h)."""
         if self.upcast and q.dtype != torch.float32:
-            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), bias)
-            return mixed.to(q.dtype)
-        return F.scaled_dot_product_attention(q, k, v, bias)
+            return self.mixing(q.float(), k.float(), v.float(), bias).to(q.dtype)
+        return self.mixing(q, k, v, bias)
 
     def finish(self, mixed: Tensor) -> Tensor:
         """(b, h, n, d / h) -> (b, n, d)"""
