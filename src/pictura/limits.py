@@ -72,7 +72,7 @@ class Gate:
             now = monotonic()
             if self._next > now:
                 return self._next - now
-            self._next = (max(self._next, now - self._apart) if self._apart else now) + self._apart
+            self._next = now + self._apart
             return 0.0
 
 

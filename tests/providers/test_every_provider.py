@@ -151,7 +151,8 @@ def test_what_it_cannot_use_is_said(name):
                 model.generate("a cat", schedule="karras")
         bad_settings = [
             {"timeout": -1}, {"timeout": (1, 2)}, {"max_retries": -1}, {"concurrency": 0}, {"rate": 0},
-            {"base_url": "ftp://x"}, {"base_url": f"http://user:{SECRET}@x"}, {"api_key": "a\nb"}, {"colour": 3},
+            {"base_url": "ftp://x"}, {"base_url": f"http://user:{SECRET}@x"}, {"api_key": "a\nb"},
+            {"colour": 3},
         ]  # fmt: skip
         for bad in bad_settings:
             with pytest.raises(ParameterError) as caught:

@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pictura.cli.service import described_service
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,10 +26,14 @@ def described(model: str, *, config: str | None = None, variant: str | None = No
     file nobody needs. "digest": of small models, or of those that promise one. "verified": whether the
     weights have the digest that the preset promises; None where it promises none.
     """
-    from pictura import checkpoints, presets
+    from pictura import checkpoints, presets, providers
     from pictura.errors import FileError
     from pictura.formats import writing
 
+    if (remote := presets.remote(model)) is not None:
+        scheme = remote.partition("://")[0].partition("+")[0]
+        if providers.known(scheme):
+            return described_service(providers.canonical(scheme))
     given: dict[str, Any] = {"config": config, "variant": variant}
     try:
         found = checkpoints.find(model, **given)

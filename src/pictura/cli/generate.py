@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.output import saver
+from pictura.cli.prompts import prompts_given
+from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, protocol, say, show
 from pictura.cli.wording import Combinations, Style, Styles, Syntax, Wildcards, all_prompts, text_options
-from pictura.errors import Cancelled, FileError, InputError, ParameterError, shown
+from pictura.errors import Cancelled, ParameterError, shown
 from pictura.request import Request
 
 if TYPE_CHECKING:
@@ -50,7 +52,10 @@ def sampler_names(incomplete: str) -> list[str]:
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A preset's name, hf://owner/name, or a folder.", autocompletion=model_names
+        "--model",
+        "-m",
+        help="A preset's name, hf://owner/name, a folder, or a remote one: openai://NAME.",
+        autocompletion=model_names,
     ),
 ]
 SeedOption = Annotated[
@@ -114,11 +119,15 @@ def generate(
             "--strict/--no-strict", help="Refuse what the model cannot use, or ignore it and say so."
         ),
     ] = True,
+    api: ApiOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
 ) -> int:
     """Make pictures from prompts.
 
     Each picture is written the moment it is ready, with all its parameters inside, and its path is printed.
     """
+    service = service_settings(api, base_url, api_key_env)
     settings: dict[str, Any] = {
         "seed": seed,
         "num_steps": steps,
@@ -138,7 +147,7 @@ def generate(
         Request(prompt=prompt, negative_prompt=negative, schedule=schedule, options=options, **settings)
         return prompt
 
-    inputs, count = _inputs(prompts or [], prompt_file, checked)
+    inputs, count = prompts_given(prompts or [], prompt_file, checked)
     if combinations:
         inputs, count = all_prompts(inputs, wildcards), None
     total = None if count is None else count * images
@@ -146,7 +155,7 @@ def generate(
 
     from pictura.task import TextToImage
 
-    network = TextToImage.from_preset(model)
+    network = TextToImage.from_preset(model, **service)
     events = network.stream(
         inputs, num_images=images, negative_prompts=negative, strict=strict, wildcards=wildcards,
         styles=styles, **settings, **extra,
@@ -246,34 +255,6 @@ def _tell_failure(failure: Failure, as_json: bool) -> None:
     say(f"failed: {failure.error}")
     if as_json:
         print(json.dumps({"request": failure.request.to_dict(), "error": str(failure.error)}), flush=True)
-
-
-def _inputs(
-    prompts: Sequence[str], file: str | None, checked: Callable[[str], str]
-) -> tuple[Iterable[str], int | None]:
-    """The prompts to draw and their number, None if they still come in. InputError if there are none."""
-    if file is None:
-        if not prompts:
-            raise InputError("there is no prompt; give one in quotes, or --prompts FILE")
-        return [checked(prompt) for prompt in prompts], len(prompts)
-    if prompts:
-        raise InputError("prompts come from the command line or from --prompts, not from both")
-    if file == "-":
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-        return (checked(prompt) for prompt in _lines(sys.stdin)), None
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
-            found = [checked(prompt) for prompt in _lines(lines)]
-    except OSError as error:
-        raise FileError(f"{shown(file)} cannot be read: {error.strerror or error}") from error
-    if not found:
-        raise InputError(f"{shown(file)} holds no prompt; write one a line")
-    return found, len(found)
-
-
-def _lines(lines: Iterable[str]) -> Iterator[str]:
-    """Every line that is not blank, without the white space around it."""
-    return (line.strip() for line in lines if line.strip())
 
 
 def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:

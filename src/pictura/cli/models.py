@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pictura.cli.generate import model_names
+from pictura.cli.service import described_service
 
 CONFIG = typer.Option("--config", metavar="MODEL", help="A folder or model that holds what MODEL lacks.")
 VARIANT = typer.Option("--variant", help='Which of several spellings of the weights, such as "fp16".')
@@ -25,7 +26,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each model.")] = False,
 ) -> None:
     """List the models that can be used by name."""
-    from pictura import presets
+    from pictura import presets, providers
 
     rows = [
         {
@@ -37,6 +38,11 @@ def list_models(
         }
         for name, preset in sorted(presets.presets().items())
     ]
+    rows += [
+        {"name": f"{facts['name']}MODEL", "family": "remote", "licence": "", "score": {},
+         "description": facts["description"]}
+        for facts in map(described_service, providers.names())
+    ]  # fmt: skip
     if as_json:
         for row in rows:
             print(json.dumps(row))
@@ -52,7 +58,7 @@ def show_model(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A name, a folder, a file, hf://... or kaggle://...",
+            help="A name, a folder, a file, hf://..., kaggle://... or a service: openai://.",
             autocompletion=model_names,
         ),
     ],

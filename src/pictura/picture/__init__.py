@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -215,10 +216,17 @@ class Collected:
 
 
 def file_name(picture: Picture, suffix: str = ".png") -> str:
-    """A name for the picture's file: its prompt, as far as file systems like it, and its seed."""
+    """A name for the picture's file: its prompt, as far as file systems like it, and its seed.
+
+    Where the model has no seeds, the first digits of the pixels' digest stand for it.
+    """
     words = re.sub(r"[^\w]+", "-", picture.request.prompt.lower()).strip("-_")
     short = words.encode()[:80].decode(errors="ignore").rstrip("-_")
-    return f"{short or 'picture'}-{picture.request.seed}{suffix}"
+    if picture.request.seed is None:
+        mark = hashlib.sha256(picture.image.convert("RGB").tobytes()).hexdigest()[:8]
+    else:
+        mark = str(picture.request.seed)
+    return f"{short or 'picture'}-{mark}{suffix}"
 
 
 def _converted(array: NDArray[Any], dtype: Any) -> NDArray[Any]:

@@ -139,6 +139,8 @@ def decoded(content: bytes) -> Image.Image:
         return plain
     except (ProviderError, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        raise ProviderError("a picture of far more pixels than are read", again=False) from None
     except Exception:  # PIL's readers raise whatever the damage leads to
         raise ProviderError(f"{len(content)} bytes of {_kind(content)} in place of a picture") from None
 

@@ -1,0 +1,104 @@
+"""Remote models on the command line, in processes of their own that never load torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from loopback import SECRET, Answer, Loopback, b64
+from standins import STANDINS
+
+import pictura
+from pictura import Picture
+
+SOURCE = Path(pictura.__file__).parents[1]
+RUN = """
+import sys
+from pictura.cli import main
+status = main(sys.argv[1:])
+assert "torch" not in sys.modules, "torch was loaded"
+sys.exit(status)
+"""
+
+
+def pictura_command(*words, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_generate_and_replay(tmp_path):
+    with STANDINS["huggingface"].serve() as server:
+        done = pictura_command(
+            "generate", "a cat", "a dog", "--model", "hf-inference://org/model", "--base-url", server.url,
+            "--api-key-env", "MY_KEY", "--seed", "5", "--steps", "4", "--json", cwd=tmp_path, MY_KEY=SECRET,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [line["request"]["seed"] for line in lines] == [5, 6]
+        picture = Picture.open(tmp_path / lines[0]["file"])
+        assert picture.request.num_steps == 4
+        again = pictura_command("replay", lines[0]["file"], "--check", cwd=tmp_path, HF_TOKEN=SECRET)
+        assert again.returncode == 0, again.stderr
+    assert SECRET not in done.stdout + done.stderr + again.stdout + again.stderr
+    assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {SECRET}"}
+
+
+def test_pictures_without_seeds_have_names_of_their_own(tmp_path):
+    colours = iter([(1, 2, 3), (4, 5, 6)])
+    with Loopback(lambda asked: {"data": [{"b64_json": b64(next(colours))}]}) as server:
+        for _ in range(2):
+            done = pictura_command(
+                "generate", "a cat", "--model", f"{server.url}/v1#m", "--api", "openai", "--out", "out",
+                cwd=tmp_path,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(names) == 2 and all(name.startswith("a-cat-") and "None" not in name for name in names)
+
+
+def test_a_failure_is_one_line_and_keeps_the_rest(tmp_path):
+    def answer(asked):
+        if b"cat" in asked.content:
+            return Answer(400, {"error": "no cats"})
+        return {"data": [{"b64_json": b64()}]}
+
+    with Loopback(answer) as server:
+        words = ["a cat", "a dog", "--model", f"openai+{server.url}#m"]
+        done = pictura_command("generate", *words, cwd=tmp_path)
+    assert done.returncode == 1 and len(list(tmp_path.glob("a-dog-*.png"))) == 1
+    assert "400: no cats" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "http://127.0.0.1:9"], "add api= one of"),
+        (["--model", "http://127.0.0.1:9", "--api", "opnai"], "did you mean 'openai'"),
+        (["--model", "openai://m", "--api", "pictura"], "say it once"),
+        (["--model", "openai://m", "--api-key-env", "NOT_SET"], "NOT_SET"),
+        (["--model", "openai://m"], "OPENAI_API_KEY"),
+        (["--model", "openai://m", "--base-url", "x"], "base_url"),
+        (["--model", "hf-inference://", "--base-url", "http://127.0.0.1:9", "--sampler", "euler"], "sampler"),
+    ],
+)
+def test_bad_input_is_one_line(words, said, tmp_path):
+    done = pictura_command("generate", "a cat", *words, cwd=tmp_path, OPENAI_API_KEY="")
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_services_are_listed(tmp_path):
+    listed = pictura_command("models", "list", cwd=tmp_path).stdout
+    for name in ("openai://MODEL", "hf-inference://MODEL", "bedrock://MODEL"):
+        assert name in listed
+    shown = json.loads(pictura_command("models", "show", "stability://core", "--json", cwd=tmp_path).stdout)
+    assert shown["keys"] == ["STABILITY_API_KEY"] and "strength" in shown["options"]
