@@ -65,6 +65,7 @@ $(VENV)/.local: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.local
 	$(PIP) install -q $(CONSTRAINTS) -e '.[dev]'
+	$(PIP) install -q $(CONSTRAINTS) --no-deps keras-hub  # its TensorFlow is not needed
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -28,6 +28,7 @@ COMPONENTS = tuple(STEMS)
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model", "tokenizer_config.json",
                    "special_tokens_map.json", "added_tokens.json")  # fmt: skip
+_KERAS_TOKENIZERS = {"tokenizer": "clip_l_tokenizer", "tokenizer_2": "clip_g_tokenizer"}
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
@@ -99,6 +100,10 @@ class Layout:
         if self.kind == "pictura":
             own = self.path / f"{component}.json"
             return {"tokenizer.json": own} if own.exists() else {}
+        if self.kind == "keras":
+            assets = self.path / "assets" / _KERAS_TOKENIZERS.get(component, component)
+            files = {"vocab.json": assets / "vocabulary.json", "merges.txt": assets / "merges.txt"}
+            return files if all(path.exists() for path in files.values()) else {}
         if self.kind == "files":
             near = (self.path if self.path.is_dir() else self.path.parent) / component
             return _tokenizer_files(near)

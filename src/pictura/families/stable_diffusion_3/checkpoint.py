@@ -10,8 +10,10 @@ from pictura.formats.autoencoder import vae, vae_config
 from pictura.formats.encoders import clip, clip_config, t5, t5_config
 from pictura.formats.layout import Layout
 from pictura.formats.parts import Config, Part, Shapes, count, find
-from pictura.formats.recipe import Plan, Recipe, follow, gather, of_class
+from pictura.formats.recipe import Gathered, Plan, Recipe, follow, gather, of_class
 from pictura.formats.rules import Rule, named
+
+from . import keras
 
 FAMILY = "stable_diffusion_3"
 _ENDS = {
@@ -92,6 +94,17 @@ def transformer_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def _of_keras(layout: Layout, extra: Layout | None) -> Recipe | None:
+    """A KerasHub preset; only tokenizers are taken from `extra`."""
+    found = keras.read(layout)
+    if found is None:
+        return None
+    configs, entries = found
+    layouts = tuple(one for one in (layout, extra) if one is not None)
+    gathered = Gathered(configs=configs, entries=entries, layouts=layouts)
+    return follow(FAMILY, plan(configs), gathered)
+
+
 def _clip(component: str, prefix: str, width: int) -> Part:
     return Part(
         component=component,
@@ -155,6 +168,8 @@ def plan(configs: Config) -> Plan:
 def recognise(layout: Layout, extra: Layout | None = None) -> Recipe | None:
     """How to read `layout` as this family, what it lacks taken from `extra`; None where it is none of
     ours."""
+    if layout.kind == "keras":
+        return _of_keras(layout, extra)
     single = layout.kind == "files" and find(layout.files, TRANSFORMER) is not None
     if not single and not of_class(layout, "transformer", "SD3Transformer2DModel"):
         return None
