@@ -58,6 +58,10 @@ class StableDiffusion3(LatentDiffusion):
         return transformer
 
     @property
+    def inpaints(self) -> bool:
+        return bool(self.transformer.config["in_channels"] == 2 * self.vae.config.latent_channels + 1)
+
+    @property
     def multiple(self) -> int:
         return int(self.vae.factor * self.transformer.patch)
 
