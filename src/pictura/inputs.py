@@ -125,7 +125,8 @@ def complete(
     if request.seed is None and model.seeds is not None:
         request = replace(request, seed=model.defaults.get("seed", random_seed(model.seeds)))
     call = call or Call()
-    said = wording.worded(request, wildcards=call.wildcards, styles_file=call.styles)
+    own = model.family.options
+    said = wording.worded(request, wildcards=call.wildcards, styles_file=call.styles, own=own)
     try:
         return _completed(said, model, strict)
     except ParameterError as error:

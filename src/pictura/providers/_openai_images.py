@@ -65,7 +65,7 @@ class Images(Service):
     def _call(self, request: Request, count: int, previews: bool) -> Call:
         fields: dict[str, Any] = {"model": self.model} if self.model else {}
         fields["prompt"] = request.prompt
-        fields |= options_of(request, "image", "mask")
+        fields |= options_of(request, "image", "mask", own=self.options)
         if request.size is not None:
             fields["size"] = f"{request.size[0]}x{request.size[1]}"
         if request.seed is not None:

@@ -7,7 +7,7 @@ import io
 import json
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pictura.attachments import open_picture
@@ -25,10 +25,13 @@ MASK = Option(
 )
 
 
-def options_of(request: Request, *left_out: str) -> dict[str, Any]:
-    """The request's options as JSON values, without those named and those about its text."""
+def options_of(request: Request, *left_out: str, own: Collection[str] = ()) -> dict[str, Any]:
+    """The request's options as JSON values, without those named and those about its text.
+
+    own: of the latter, what the service has an option of the same name for.
+    """
     plain = request.to_dict().get("options", {})
-    return {name: value for name, value in plain.items() if name not in {*left_out, *OPTIONS}}
+    return {name: value for name, value in plain.items() if name not in {*left_out, *OPTIONS.difference(own)}}
 
 
 def attached(request: Request, name: str) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +28,17 @@ Path = str | os.PathLike[str]
 _BRACES = re.compile(r"[{}|]")
 
 
-def worded(request: Request, *, wildcards: Path | None = None, styles_file: Path | None = None) -> Request:
+def worded(
+    request: Request,
+    *,
+    wildcards: Path | None = None,
+    styles_file: Path | None = None,
+    own: Collection[str] = (),
+) -> Request:
     """`request`, which has its seed, with the prompts that are drawn: by its option "template_seed" if there,
-    which a request without a seed is given. ParameterError for a style, wildcard or syntax that is not there,
-    and for choices that have no end."""
+    which a request without a seed is given. Options that the model itself has are its `own`: some services
+    have a "style". ParameterError for a style, wildcard or syntax that is not there, and for choices that
+    have no end."""
     options = dict(request.options)
     plain = _syntax(options.get("prompt_syntax")) == "plain"
     for name in ("template", "negative_template"):
@@ -40,7 +47,7 @@ def worded(request: Request, *, wildcards: Path | None = None, styles_file: Path
     if "template" in options or "negative_template" in options:
         return request
     prompt, negative = request.prompt, request.negative_prompt
-    if names := _names(options.get("style")):
+    if names := _names(None if "style" in own else options.get("style")):
         prompt, negative = styles.applied(names, styles.load(styles_file), prompt, negative)
     if not plain and (is_dynamic(prompt) or is_dynamic(negative or "")):
         seed, lines = _seed(options.get("template_seed", request.seed)), Wildcards(wildcards)

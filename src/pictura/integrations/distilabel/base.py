@@ -33,6 +33,7 @@ try:
     )
 except ModuleNotFoundError:
     if not TYPE_CHECKING:
+
         class ImageGenerationModel(BaseModel, ABC):
             """A model that makes pictures from texts. `generation_kwargs` are given to every `generate`."""
 

@@ -16,13 +16,28 @@ from pictura.request import Request
 
 from .base import AsyncImageGenerationModel, ImageGenerationModel, Images, Row, RuntimeParameter, finish
 
-__all__ = ["AsyncPicturaImageGeneration", "PicturaImageGeneration"]
+__all__ = ["AsyncDrawing", "AsyncPicturaImageGeneration", "PicturaImageGeneration"]
 
 # distilabel recognises a runtime parameter by Optional[RuntimeParameter[...]], written so.
 # ruff: noqa: UP045
 
 
-class _Settings(BaseModel, Images):
+class _Loaded(BaseModel, Images):
+    """A model that is there between `load` and `unload`."""
+
+    _task: Any = PrivateAttr(None)
+
+    def unload(self) -> None:
+        """Let go of the model."""
+        self._task = None
+
+    def _ready(self) -> Any:
+        if self._task is None:
+            raise InputError(f"model {self.model_name!r} is not loaded; call load() first")  # type: ignore[attr-defined]
+        return self._task
+
+
+class _Settings(_Loaded):
     """What both models are told. None is the model's own default, and of a seed a random one."""
 
     model: str = Field(default="scenes", description="A preset of Pictura: a name, a folder or a handle.")
@@ -48,8 +63,6 @@ class _Settings(BaseModel, Images):
         default=None, description="The key of a remote model; by default from the service's own variable."
     )
 
-    _task: Any = PrivateAttr(None)
-
     @property
     def model_name(self) -> str:
         """As pictures record it."""
@@ -67,11 +80,6 @@ class _Settings(BaseModel, Images):
         values = {name: own[name] if value is None else value for name, value in said.items()}
         return {"negative_prompts": values.pop("negative_prompt"), **values, **(self.options or {})}
 
-    def _ready(self) -> Any:
-        if self._task is None:
-            raise InputError(f"model {self.model!r} is not loaded; call load() first")
-        return self._task
-
 
 class PicturaImageGeneration(_Settings, ImageGenerationModel):
     """Any model of Pictura, local or remote, for `ImageGeneration` tasks.
@@ -84,10 +92,6 @@ class PicturaImageGeneration(_Settings, ImageGenerationModel):
         """Load the model; PresetError where there is none of that name."""
         ImageGenerationModel.load(self)
         self._start()
-
-    def unload(self) -> None:
-        """Free its memory."""
-        self._task = None
 
     @validate_call
     def generate(
@@ -133,17 +137,47 @@ class PicturaImageGeneration(_Settings, ImageGenerationModel):
         return found.rows()
 
 
-class AsyncPicturaImageGeneration(_Settings, AsyncImageGenerationModel):
+class AsyncDrawing(_Loaded, AsyncImageGenerationModel):
+    """What asynchronous models share: `agenerate` asks for one prompt, `generate` for all together."""
+
+    async def _drawn(self, prompt: str, count: int, seed: int | None, **call: Any) -> Row:
+        """The answer to one prompt; the first error is raised if no picture could be made."""
+        found = _Found(1, count, self._logger)
+        requests = found.requests([prompt], None, seed)
+        async for event in self._ready().astream(requests, num_images=count, **call):
+            found.take(event)
+        return found.rows()[0]
+
+    async def _agenerate(
+        self, inputs: list[str], num_generations: int = 1, seeds: list[int] | None = None, **kwargs: Any
+    ) -> list[Row]:
+        """All prompts at once; one that fails does not cost the others theirs.
+
+        Seeds are one for each prompt, or count on from `seed` where the model has one.
+        """
+        first = kwargs.pop("seed", None)
+        first = getattr(self, "seed", None) if first is None else first
+        if seeds is None and first is not None:
+            seeds = [first + at * num_generations for at in range(len(inputs))]
+        each: Sequence[dict[str, int]] = [{"seed": s} for s in seeds] if seeds else [{} for _ in inputs]
+        asked = (
+            self.agenerate(text, num_generations=num_generations, **own, **kwargs)
+            for text, own in zip(inputs, each, strict=True)
+        )
+        return kept(await asyncio.gather(*asked, return_exceptions=True), self._logger)
+
+    def generate(self, inputs: list[str], num_generations: int = 1, **kwargs: Any) -> list[Row]:
+        """`agenerate` for all of `inputs` together; works inside a running event loop too."""
+        return finish(self._agenerate(inputs, num_generations, **kwargs))
+
+
+class AsyncPicturaImageGeneration(_Settings, AsyncDrawing):
     """The same with `agenerate`: prompts are asked together, which is what a remote model wants."""
 
     def load(self) -> None:
         """Load the model; PresetError where there is none of that name."""
         AsyncImageGenerationModel.load(self)
         self._start()
-
-    def unload(self) -> None:
-        """Free its memory."""
-        self._task = None
 
     @validate_call
     async def agenerate(
@@ -180,34 +214,7 @@ class AsyncPicturaImageGeneration(_Settings, AsyncImageGenerationModel):
             sampler=sampler,
             negative_prompt=negative_prompt,
         )
-        found = _Found(1, num_generations, self._logger)
-        requests = found.requests([input], None, call.pop("seed"))
-        async for event in self._ready().astream(requests, num_images=num_generations, **call):
-            found.take(event)
-        return found.rows()[0]
-
-    async def _agenerate(
-        self,
-        inputs: list[str],
-        num_generations: int = 1,
-        seed: int | None = None,
-        seeds: list[int] | None = None,
-        **kwargs: Any,
-    ) -> list[Row]:
-        """All prompts at once; one that fails does not cost the others theirs."""
-        first = self.seed if seed is None else seed
-        each: Sequence[int | None] = seeds or [
-            None if first is None else first + i * num_generations for i in range(len(inputs))
-        ]
-        asked = (
-            self.agenerate(text, num_generations=num_generations, seed=own, **kwargs)
-            for text, own in zip(inputs, each, strict=True)
-        )
-        return kept(await asyncio.gather(*asked, return_exceptions=True), self._logger)
-
-    def generate(self, inputs: list[str], num_generations: int = 1, **kwargs: Any) -> list[Row]:
-        """`agenerate` for all of `inputs` together; works inside a running event loop too."""
-        return finish(self._agenerate(inputs, num_generations, **kwargs))
+        return await self._drawn(input, num_generations, call.pop("seed"), **call)
 
 
 class _Found:

@@ -63,9 +63,7 @@ class ImageGeneration(_ImageGeneration):
         answers = model.generate_outputs(
             inputs=[self.format_input(row) for row in inputs], num_generations=self.num_generations, **said
         )
-        yield [
-            made for row, answer in zip(inputs, answers, strict=True) for made in self._rows(row, answer)
-        ]
+        yield [made for row, answer in zip(inputs, answers, strict=True) for made in self._rows(row, answer)]
 
     def _rows(self, row: dict[str, Any], answer: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """One for each picture in `answer`, whether a model gives them in one dictionary or in several."""
