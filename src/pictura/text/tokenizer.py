@@ -71,7 +71,7 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` came from, as far as that can be told: words, one space between each two."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=False)
-        return " ".join(text.replace("</w>", " ").split())
+        return " ".join(text.replace("</w>", " ").replace("▁", " ").split())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pictura.engine import Ask
 from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
-from pictura.families.latent.reading import Condition, clip_answer, ids_of, read_clip, read_t5
+from pictura.families.latent.reading import Condition, clip_answer, ids_of, read_t5, read_vector
 from pictura.levels import Level
 from pictura.nn.clip import ClipText
 from pictura.nn.t5 import T5Encoder
@@ -105,10 +105,14 @@ class Flux(LatentDiffusion):
 
     def read(self, request: Request, prompt: str | None, *, negative: bool = False) -> Reading:
         """Tokens from T5, the vector from CLIP."""
-        text, length = prompt or "", request.options.get("max_sequence_length") or self.length
-        _, pooled = yield from read_clip(self.assets, "text_encoder", self.parts["text_encoder"], text, None)
-        context = yield from read_t5(self.assets, "text_encoder_2", text, length)
+        text = prompt or ""
+        pooled = yield from read_vector(self, request, "text_encoder", text)
+        context = yield from read_t5(self, request, "text_encoder_2", text)
         return Condition(context=context, pooled=pooled, negative=negative)
+
+    def lengths(self, request: Request) -> Mapping[str, int]:
+        length = request.options.get("max_sequence_length") or self.length
+        return {**super().lengths(request), "text_encoder_2": length}
 
     # Asking
 
@@ -126,7 +130,7 @@ class Flux(LatentDiffusion):
         """ "text_encoder": ids (b, 77) -> see `clip_answer`. "text_encoder_2": ids (b, n) -> (b, n, d).
         "transformer": latents x, time (b,) up to 1, context, pooled[, guidance (b,)] -> velocity."""
         if net == "text_encoder":
-            return clip_answer(self.parts[net], inputs["ids"], None)
+            return clip_answer(self.parts[net], None, **inputs)
         answer: Tensor = self.parts[net](**inputs)
         return answer
 

@@ -18,7 +18,7 @@ from pictura import samplers, schedulers
 from pictura.engine import Answers, Ask, Denoise, Program, SubProgram, translate, watched
 from pictura.errors import PresetError, shown
 from pictura.families import Option
-from pictura.families.latent import checks, guiding, sizes, start
+from pictura.families.latent import checks, guiding, reading, sizes, start
 from pictura.families.latent.guiding import ALL, Predict, Window
 from pictura.families.latent.options import OPTIONS
 from pictura.families.latent.reading import Condition
@@ -72,6 +72,10 @@ class LatentDiffusion(Training):
     def build(self, component: str, config: Mapping[str, Any]) -> nn.Module:
         """The network of a component."""
         raise NotImplementedError
+
+    def lengths(self, request: Request) -> Mapping[str, int]:
+        """How many tokens each encoder reads at once."""
+        return {name: reading.LENGTH for name in self.parts if name.startswith("text_encoder")}
 
     def read(self, request: Request, prompt: str | None, *, negative: bool = False) -> Reading:
         """Encode a prompt; None is what a request without a negative prompt has for one."""
@@ -145,9 +149,10 @@ class LatentDiffusion(Training):
 
     def check(self, request: Request) -> None:
         checks.check(self, request)
+        reading.check(self, request)
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        return ()
+        return reading.notes(self, request)
 
     def networks(self) -> dict[str, nn.Module]:
         return dict(self.parts)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pictura.families import Option
+from pictura.text.prompts import SYNTAXES
 
 OPTIONS = (
     Option(
         name="eta", type=float, default=None, help="share of fresh noise a step, for samplers that have it"
     ),
     Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
+    Option(
+        name="prompt_syntax", type=str, default="a1111", choices=SYNTAXES,
+        help="a1111: (word:1.2), [word], BREAK and chunks of 75 tokens; plain: nothing is special",
+    ),
+    Option(
+        name="embeddings", type=list, default=None, attach="file",
+        help="textual inversion: a list of {path}, whose words prompts may have then",
+    ),
     Option(name="aspect", type=str, default=None, help="shape of the picture, such as 3:2, in the best size"),
     Option(name="image", type=dict, default=None, help="picture to start from", attach="picture"),
     Option(name="strength", type=float, default=None, help="how much of it is made anew, above 0 up to 1"),
@@ -22,4 +31,4 @@ OPTIONS = (
     Option(name="tile", type=bool, default=False, help="ask the network about overlapping tiles of its size"),
     Option(name="regions", type=list, default=None, help="prompts of their own for boxes of the picture"),
     Option(name="base_weight", type=float, default=0.3, help="how much the prompt counts inside regions"),
-)
+)  # fmt: skip

@@ -101,14 +101,11 @@ class StableDiffusion(LatentDiffusion):
         encoders = [name for name in ("text_encoder", "text_encoder_2") if name in self.parts]
         if not self.xl:
             layer = str(-skip - 1) if skip else None
-            tokens, _ = yield from read_clip(
-                self.assets, "text_encoder", self.parts["text_encoder"], prompt or "", layer
-            )
+            tokens, _ = yield from read_clip(self, request, "text_encoder", prompt or "", layer)
             return Condition(context=tokens, negative=negative)
         contexts, pooled = [], None
         for name in encoders:
-            read = read_clip(self.assets, name, self.parts[name], prompt or "", -skip - 2)
-            tokens, pooled = yield from read
+            tokens, pooled = yield from read_clip(self, request, name, prompt or "", -skip - 2)
             contexts.append(tokens)
         assert pooled is not None
         context = torch.cat(contexts, -1)
@@ -132,7 +129,7 @@ class StableDiffusion(LatentDiffusion):
         """ "text_encoder", "text_encoder_2": ids (b, 77) -> see `clip_answer`. "unet": latents x, time (b,),
         context (b, n, d), for XL pooled and size (b, 6) -> noise or velocity."""
         if net != "unet":
-            return clip_answer(self.parts[net], inputs["ids"], layer_of(variant))
+            return clip_answer(self.parts[net], layer_of(variant), **inputs)
         added = self.unet.sizes(inputs["pooled"], inputs["size"].float()) if "pooled" in inputs else None
         wide, told = self.unet.config.time_cond_proj_dim, None
         if wide:

@@ -93,16 +93,22 @@ class StableDiffusion3(LatentDiffusion):
     def read(self, request: Request, prompt: str | None, *, negative: bool = False) -> Reading:
         """Both CLIP encoders beside each other, padded to T5's width, then T5 behind them."""
         skip = 0 if negative else request.options.get("clip_skip") or 0  # as the field does
-        length = request.options.get("max_sequence_length") or LENGTH
         text, contexts, vectors = prompt or "", [], []
         for name in CLIPS:
-            tokens, pooled = yield from read_clip(self.assets, name, self.parts[name], text, -skip - 2)
+            tokens, pooled = yield from read_clip(self, request, name, text, -skip - 2)
             contexts.append(tokens)
             vectors.append(pooled)
-        long = torch.zeros(1, length, self._width())
+        long = torch.zeros(1, self._length(request), self._width())
         if T5 in self.parts:
-            long = yield from read_t5(self.assets, T5, text, length)
+            long = yield from read_t5(self, request, T5, text)
         return Condition(context=_joined(contexts, long), pooled=torch.cat(vectors, -1), negative=negative)
+
+    def lengths(self, request: Request) -> Mapping[str, int]:
+        found = {**super().lengths(request), T5: self._length(request)}
+        return {name: length for name, length in found.items() if name in self.parts}
+
+    def _length(self, request: Request) -> int:
+        return int(request.options.get("max_sequence_length") or LENGTH)
 
     def _width(self) -> int:
         return int(self.transformer.config["joint_attention_dim"])
@@ -121,7 +127,7 @@ class StableDiffusion3(LatentDiffusion):
         """ "text_encoder", "text_encoder_2": ids (b, 77) -> see `clip_answer`. "text_encoder_3": ids (b,
         n) -> (b, n, d). "transformer": latents x, time (b,) up to 1000, context, pooled -> velocity."""
         if net in CLIPS:
-            return clip_answer(self.parts[net], inputs["ids"], layer_of(variant))
+            return clip_answer(self.parts[net], layer_of(variant), **inputs)
         answer: Tensor = self.parts[net](**inputs)
         return answer
 
