@@ -18,6 +18,10 @@ from pictura.formats.recipe import Plan, Recipe
 
 __all__ = ["Found", "assets", "complete", "find", "read"]
 
+_CLIP_WORDS = 49408  # in the vocabulary of every published CLIP
+CLIP_PADS = {"clip": "<|endoftext|>", "open_clip": "!"}  # what fills a text up
+_LAYERS = ("num_layers", "num_single_layers", "num_hidden_layers", "layers_per_block",
+           "transformer_layers_per_block", "reverse_transformer_layers_per_block")  # fmt: skip
 _ASKED = ("config", "variant", "prediction_type")
 _PREDICTIONS = ("epsilon", "v_prediction")
 # What other files give away about themselves, for a message that helps.
@@ -102,25 +106,60 @@ def read(layout: Layout, extra: Layout | None = None, *, load_weights: bool = Tr
 
 
 def assets(recipe: Recipe) -> dict[str, bytes]:
-    """The tokenizers as families take them, each one JSON of the library `tokenizers`."""
-    return {
-        name: files["tokenizer.json"]
-        for name, files in recipe.tokenizers.items()
-        if "tokenizer.json" in files
-    }
+    """The tokenizers as families take them, each one JSON of the library `tokenizers`.
+
+    CLIP's own vocabulary is at hand where a file brings none; T5's is not, so its tokenizer may be missing.
+    """
+    if recipe.plan is None:
+        return {}
+    from pictura.text import tokenizer_files
+
+    found = {name: tokenizer_files.from_files(files) for name, files in recipe.tokenizers.items()}
+    for name, kind in recipe.plan.tokenizers.items():
+        encoder = recipe.architecture.get(name.replace("tokenizer", "text_encoder"), {})
+        if name not in found and kind in CLIP_PADS and encoder.get("vocab_size") == _CLIP_WORDS:
+            found[name] = tokenizer_files.clip(CLIP_PADS[kind])
+    return found
 
 
-def complete(recipe: Recipe, layout: Layout) -> None:
-    """CheckpointError where a component is missing without which nothing can be drawn."""
-    lacking = [
-        name for name in (recipe.plan.required if recipe.plan else ()) if name not in recipe.architecture
-    ]
+def complete(recipe: Recipe, layout: Layout) -> dict[str, bytes]:
+    """The tokenizers of a model that can draw; CheckpointError where something is missing without which it
+    cannot, or a configuration speaks of more layers than there are tensors."""
+    for name, config in recipe.architecture.items():
+        if isinstance(config, Mapping):
+            _believable(name, config, recipe, layout)
+    found = assets(recipe)
+    plan = recipe.plan
+    lacking = [name for name in (plan.required if plan else ()) if name not in recipe.architecture]
+    lacking += [name for name in (plan.tokenizers if plan else ()) if name not in found]
     if lacking:
         raise CheckpointError(
             f"{str(layout.path)!r}, a {recipe.family} model, has no {' and no '.join(lacking)}; give "
             "config=DIR, "
             "a folder that holds what is missing"
         )
+    return found
+
+
+def _believable(component: str, config: Mapping[str, Any], recipe: Recipe, layout: Layout) -> None:
+    """Every layer has a tensor: a configuration of a billion layers is refused before one is built."""
+    there = sum(name.startswith(f"{component}.") for name in recipe.entries)
+    for key in _LAYERS:
+        said = config.get(key)
+        layers = max((one for one in _flat(said) if type(one) is int), default=0)
+        if layers > there:
+            raise CheckpointError(
+                f"{str(layout.path)!r}: {key} of its {component} is {layers}, but there are {there} tensors; "
+                "its configuration is another model's"
+            )
+
+
+def _flat(value: object) -> Iterator[object]:
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _flat(inner)
+    else:
+        yield value
 
 
 def _asked(given: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], dict[str, str]]:

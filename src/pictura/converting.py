@@ -20,6 +20,7 @@ from pictura.formats.recipe import Plan, Recipe
 from pictura.formats.rules import export
 from pictura.formats.safetensors import Entry, torch_dtype
 from pictura.formats.writing import Pending
+from pictura.text.tokenizer_files import to_files
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMS", "convert"]
 
 FORMS = ("pictura", "diffusers", "single-file")
+Assets = Mapping[str, bytes]
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -53,21 +55,23 @@ def convert(
         )
     found = checkpoints.find(source, config=config, variant=variant)
     recipe = found.recipe
-    checkpoints.complete(recipe, found.layout)
+    assets = checkpoints.complete(recipe, found.layout)
     wanted = torch_dtype(_DTYPES[dtype]) if dtype else None
     if to == "pictura":
-        _pictura(recipe, found.name, target, wanted, overwrite)
+        _pictura(recipe, assets, found.name, target, wanted, overwrite)
         return target
     if recipe.plan is None:
         raise PresetError(f"models of {recipe.family} exist as Pictura presets only; convert to pictura")
     if to == "diffusers":
-        _diffusers(recipe, recipe.plan, target, wanted, overwrite)
+        _diffusers(recipe, recipe.plan, assets, target, wanted, overwrite)
     else:
         target = _file(recipe, recipe.plan, target, wanted, overwrite)
     return target
 
 
-def _pictura(recipe: Recipe, name: str, target: Path, dtype: torch.dtype | None, overwrite: bool) -> None:
+def _pictura(
+    recipe: Recipe, assets: Assets, name: str, target: Path, dtype: torch.dtype | None, overwrite: bool
+) -> None:
     tensors = {key: _pending((entry,), dtype) for key, entry in recipe.entries.items()}
     provenance = (
         {**recipe.provenance} if recipe.plan is None else {"converted_from": name, **recipe.provenance}
@@ -80,11 +84,13 @@ def _pictura(recipe: Recipe, name: str, target: Path, dtype: torch.dtype | None,
     )
     count = sum(math.prod(entry.shape) for entry in recipe.entries.values())
     readme = preset.card(target.name, config, count, writing.live_digest(tensors))
-    files = {f"{key}.json": content for key, content in checkpoints.assets(recipe).items()}
+    files = {f"{key}.json": content for key, content in assets.items()}
     preset.write(target, config, tensors, readme, files=files, overwrite=overwrite)
 
 
-def _diffusers(recipe: Recipe, plan: Plan, target: Path, dtype: torch.dtype | None, overwrite: bool) -> None:
+def _diffusers(
+    recipe: Recipe, plan: Plan, assets: Assets, target: Path, dtype: torch.dtype | None, overwrite: bool
+) -> None:
     index: dict[str, Any] = {"_class_name": plan.pipeline, "_diffusers_version": "0.31.0"}
     with preset.fresh(target, overwrite=overwrite, mark=INDEX) as folder:
         for component, config in recipe.architecture.items():
@@ -99,11 +105,12 @@ def _diffusers(recipe: Recipe, plan: Plan, target: Path, dtype: torch.dtype | No
             if component in STEMS:
                 tensors = dict(_renamed(_below(recipe, component), component, dtype))
                 writing.write(place, tensors, STEMS[component])
-        for component, content in checkpoints.assets(recipe).items():
-            kind = plan.tokenizers[component]
-            index[component] = ["transformers", {"clip": "CLIPTokenizer", "t5": "T5TokenizerFast"}[kind]]
+        for component, content in assets.items():
+            kind = "T5TokenizerFast" if plan.tokenizers[component] == "t5" else "CLIPTokenizer"
+            index[component] = ["transformers", kind]
             (folder / component).mkdir()
-            for name, data in (recipe.tokenizers.get(component) or {"tokenizer.json": content}).items():
+            own = recipe.tokenizers.get(component, {})
+            for name, data in (own if len(own) > 1 else to_files(content, kind)).items():
                 (folder / component / name).write_bytes(data)
         for component in _absent(recipe, plan):
             index[component] = [None, None]

@@ -50,12 +50,13 @@ def pick(device: str | torch.device = "auto") -> torch.device:
 
 
 def precision(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype to compute in. None is float32, in which a seed gives the same picture everywhere.
+    """The dtype to compute in. None is what PICTURA_DTYPE says, and without it float32, in which a seed gives
+    the same picture everywhere.
 
     "auto" is bfloat16 where that was measured to be faster, otherwise float32. ParameterError for others.
     """
     if dtype is None:
-        return torch.float32
+        dtype = os.environ.get("PICTURA_DTYPE") or torch.float32
     if dtype == "auto":
         rates = speed(device)
         return torch.bfloat16 if rates["bfloat16"] > _GAIN * rates["float32"] else torch.float32

@@ -100,14 +100,12 @@ def load(
             "load it with pictura.TextToImage.from_preset"
         )
     architecture = _changed(recipe.architecture, changes or {}, load_weights)
-    if load_weights:
-        checkpoints.complete(recipe, found.layout)
+    assets = checkpoints.complete(recipe, found.layout) if load_weights else checkpoints.assets(recipe)
     entries = recipe.entries if load_weights else None
     stored = {} if entries is None else {n: safetensors.torch_dtype(e.dtype) for n, e in entries.items()}
     files = tuple(sorted({entry.file for entry in (entries or {}).values()}))
     known = _verified(found, files) if load_weights else None
     owner = families.load(recipe.family)
-    assets = checkpoints.assets(recipe)
 
     def make() -> Family:
         made = owner.from_config(architecture)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pictura.cli.options import ConfigOption, DtypeOption, VariantOption
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -54,7 +55,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A preset's name, hf://owner/name, a folder, or a remote one: openai://NAME.",
+        help="A preset's name, a folder, a file, hf://owner/name, or a remote one: openai://NAME.",
         autocompletion=model_names,
     ),
 ]
@@ -77,6 +78,9 @@ def generate(
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw, each in quotes.")
     ] = None,
     model: ModelOption = "scenes",
+    config: ConfigOption = None,
+    variant: VariantOption = None,
+    dtype: DtypeOption = None,
     images: Annotated[
         int, typer.Option("--num", "-n", parser=number, metavar="INTEGER", help="Pictures for each prompt.")
     ] = 1,
@@ -155,7 +159,7 @@ def generate(
 
     from pictura.task import TextToImage
 
-    network = TextToImage.from_preset(model, **service)
+    network = TextToImage.from_preset(model, dtype=dtype, config=config, variant=variant, **service)
     events = network.stream(
         inputs, num_images=images, negative_prompts=negative, strict=strict, wildcards=wildcards,
         styles=styles, **settings, **extra,

@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from pictura.cli.generate import model_names
+from pictura.cli.options import ConfigOption, VariantOption
 from pictura.cli.service import described_service
 
-CONFIG = typer.Option("--config", metavar="MODEL", help="A folder or model that holds what MODEL lacks.")
-VARIANT = typer.Option("--variant", help='Which of several spellings of the weights, such as "fp16".')
 app = typer.Typer(help="Models that have a name, and what is known of them.", no_args_is_help=True)
 
 
@@ -62,8 +61,8 @@ def show_model(
             autocompletion=model_names,
         ),
     ],
-    config: Annotated[str | None, CONFIG] = None,
-    variant: Annotated[str | None, VARIANT] = None,
+    config: ConfigOption = None,
+    variant: VariantOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Print what is known of a model: family, version, size, what is missing, where it comes from."""
@@ -87,7 +86,7 @@ def show_model(
 @app.command("pull")
 def pull_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="hf://owner/name or kaggle://...")],
-    variant: Annotated[str | None, VARIANT] = None,
+    variant: VariantOption = None,
 ) -> None:
     """Download a model, or what is new of it, and print where it lies. Only what it needs is fetched."""
     from pictura import presets
@@ -101,8 +100,8 @@ def convert_model(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A model in any form that Pictura reads.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The folder or file to write.")],
     to: Annotated[str, typer.Option("--to", help="pictura, diffusers or single-file.")] = "pictura",
-    config: Annotated[str | None, CONFIG] = None,
-    variant: Annotated[str | None, VARIANT] = None,
+    config: ConfigOption = None,
+    variant: VariantOption = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is.")
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.generate import JsonOption, OverwriteOption, ShowOption, keep, teller
+from pictura.cli.options import DtypeOption
 from pictura.cli.output import saver
 from pictura.cli.show import say
 from pictura.errors import FileError, shown
@@ -31,6 +32,7 @@ def replay(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE|DIR", help="Where to put the new picture, as in generate.")
     ] = None,
+    dtype: DtypeOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     show_pictures: ShowOption = None,
@@ -46,7 +48,7 @@ def replay(
 
     from pictura.task import TextToImage
 
-    model = TextToImage.from_preset(metadata.request.model)
+    model = TextToImage.from_preset(metadata.request.model, dtype=dtype)
     events = model.stream([metadata.request], strict=not metadata.ignored)
     if save is not None:
         return keep(events, 1, save, teller(show_pictures, as_json), as_json)

@@ -25,8 +25,8 @@ Tokenizer = Mapping[str, bytes]  # by the usual names of its files
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a family knows of one of its versions. pipeline: the class in diffusers. parts: its networks, as
-    single files hold them. tokenizers: by component, "clip" or "t5". required: without which nothing can be
-    drawn.
+    single files hold them. tokenizers: by component, "clip", "open_clip" or "t5". required: without which
+    nothing can be drawn.
     """
 
     version: str

@@ -16,7 +16,7 @@ from pictura.errors import PresetError, shown
 from pictura.text import sentencepiece
 from pictura.text.tokenizer import Tokenizer
 
-__all__ = ["clip", "from_files"]
+__all__ = ["clip", "from_files", "to_files"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # One word at a time: what stands between two matches is dropped.
@@ -52,6 +52,24 @@ def from_files(files: Mapping[str, bytes]) -> bytes:
     if rules.get("padding") is None and number is not None:
         rules["padding"] = _padding(pad, number)
     return _dumped(rules)
+
+
+def to_files(data: bytes, kind: str) -> dict[str, bytes]:
+    """The files of a tokenizer of transformers' class `kind`, "CLIPTokenizer" or "T5TokenizerFast", by name:
+    what `from_files` makes `data` of again."""
+    rules = json.loads(data)
+    clips = kind == "CLIPTokenizer"
+    pad = (rules.get("padding") or {}).get("pad_token")
+    usual = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END, "model_max_length": 77}
+    if not clips:
+        usual = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "model_max_length": 512}
+    config = {"tokenizer_class": kind, **usual, **({"pad_token": pad} if pad else {})}
+    found = {"tokenizer.json": data, "tokenizer_config.json": _dumped(config)}
+    if clips:  # older readers want them
+        pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in rules["model"]["merges"])
+        found["vocab.json"] = _dumped(rules["model"]["vocab"])
+        found["merges.txt"] = "\n".join(["#version: 0.2", *pairs, ""]).encode()
+    return found
 
 
 @cache

@@ -202,7 +202,12 @@ def plan(configs: Config) -> Plan:
         version=kind,
         pipeline="StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
         parts=PARTS[kind],
-        tokenizers={name.replace("text_encoder", "tokenizer"): "clip" for name in encoders},
+        tokenizers={
+            name.replace("text_encoder", "tokenizer"): "open_clip"
+            if kind == "2.x" or "_2" in name
+            else "clip"
+            for name in encoders
+        },
         required=("unet", "vae", *encoders),
     )
 

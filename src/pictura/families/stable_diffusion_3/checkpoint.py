@@ -154,7 +154,7 @@ def version(config: Config) -> str:
 
 def plan(configs: Config) -> Plan:
     """What belongs to a model with these configurations by component."""
-    tokenizers = {"tokenizer": "clip", "tokenizer_2": "clip"}
+    tokenizers = {"tokenizer": "clip", "tokenizer_2": "open_clip"}
     return Plan(
         version=version(configs.get("transformer", {})),
         pipeline="StableDiffusion3Pipeline",
