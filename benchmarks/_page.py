@@ -140,7 +140,7 @@ Together they are **{r["ratio"]:.2f} times** as fast as one at a time, each on a
 {"reached" if r["ratio"] >= 3 else "not reached on this machine"}. Sharing passes saves {100 * saved:.0f} %
 of the rows (captions that are alike and the empty one are read once); the rest of the gain is that no core
 waits: with guidance a picture alone asks two rows at a time and without it one, and a row is one thread's.
-The built-in models answer up to 16 rows a pass; with the engine's own cap of 4, which is for networks that do
+The built-in models answer up to 32 rows a pass; with the engine's own cap of 4, which is for networks that do
 not deal rows out to threads, it is {narrow:.2f} times as fast as one at a time. In this run
 {"no value of any picture differed" if same else "last bits differed"}. Engine, guidance and samplers take
 {cost["median"]:g} ms a row ({cost["min"]:g} to {cost["max"]:g}), measured with a network that answers at

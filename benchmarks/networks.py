@@ -116,7 +116,8 @@ def measure(scenes: Scenes, rows: int, options: Any, folder: Path) -> dict[str, 
         right = calls["eager"]()
         off = {name: (call() - right).abs().max().item() for name, call in calls.items()}
         runs = 2 if options.quick else max(5, 40 // rows)
-        took = in_turn({name: lambda c=call: seconds(c) for name, call in calls.items()}, runs)
+        # Called before it is timed: threads of the way before spin for some time and would slow this one.
+        took = in_turn({name: lambda c=call: (c(), seconds(c))[1] for name, call in calls.items()}, runs)
     rates = {name: spread([rows / s for s in values], 2) for name, values in took.items()}
     base = rates["eager"]["median"]
     return {

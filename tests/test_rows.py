@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pictura.nn.convolution import Conv2d
+from pictura.nn.rows import by_rows, one_thread
 from pictura.nn.transformer import Attention, pad_rows
 
 
@@ -71,3 +73,47 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     environment = {**os.environ, "OMP_NUM_THREADS": "4", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", program], timeout=60, env=environment, check=False)
     assert done.returncode == 0
+
+
+def workers(rows=8):
+    """How many threads `by_rows` gives the rows to."""
+    seen = set()
+
+    def note(x):
+        seen.add(threading.get_ident())
+        together.wait(5)  # so that no thread takes two parts
+        return x
+
+    together = threading.Barrier(min(torch.get_num_threads(), rows // 2))
+    by_rows(note, x=torch.zeros(rows, 1))
+    return len(seen)
+
+
+@pytest.mark.parametrize("threads", [2, 4], indirect=True)
+def test_rows_go_to_all_threads_and_programs_to_one(threads):
+    assert workers() == threads
+    with one_thread() as allowed:
+        assert torch.get_num_threads() == 1 and allowed >= threads
+        with one_thread():  # a program may ask for it again
+            assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads and workers() == threads
+
+
+@pytest.mark.parametrize("threads", [4], indirect=True)
+def test_a_thread_that_starts_while_another_computes_has_all_threads(threads):
+    seen, computed = [], threading.Event()
+
+    def late():
+        torch.zeros(1 << 20).add_(1)  # learns how many threads there are: now one
+        seen.append(torch.get_num_threads())
+        computed.set()
+        with one_thread() as allowed:
+            seen.append(allowed)
+        seen.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=late)
+    with one_thread():
+        thread.start()
+        assert computed.wait(10)
+    thread.join(10)
+    assert seen == [1, 4, 4] and torch.get_num_threads() == 4

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pictura.errors import Cancelled, EngineError, OutOfMemory
 from pictura.levels import Level
+from pictura.nn.rows import one_thread
 
 _log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -100,7 +101,8 @@ def solve(family: Evaluates, program: Program) -> Tensor:
     answers: Answers | None = None
     while True:
         try:
-            asks = next(program) if answers is None else program.send(answers)
+            with one_thread():
+                asks = next(program) if answers is None else program.send(answers)
         except StopIteration as done:
             return _returned(done)
         answers = tuple(family.evaluate(ask.net, ask.variant, **ask.inputs) for ask in asks)
@@ -291,7 +293,8 @@ class Engine:
         net, variant = asks[0].net, asks[0].variant
         try:
             with torch.no_grad():
-                inputs = {name: torch.cat([ask.inputs[name] for ask in padded]) for name in asks[0].inputs}
+                with one_thread():
+                    inputs = {n: torch.cat([ask.inputs[n] for ask in padded]) for n in asks[0].inputs}
                 answer = self.family.evaluate(net, variant, **inputs)
         except Exception as error:
             if not _is_out_of_memory(error):
@@ -325,7 +328,8 @@ class Engine:
     def _advance(self, run: _Run, resume: Callable[[], tuple[Ask, ...]]) -> None:
         """Let a program run to its next question or its end; a senseless question is thrown back."""
         try:
-            with torch.no_grad():  # entered anew each time: a program's own grad mode never leaks out
+            # Entered anew each time: a program's own grad mode never leaks out.
+            with torch.no_grad(), one_thread():
                 asks = resume()
         except StopIteration as done:
             if isinstance(done.value, Tensor):

@@ -20,8 +20,17 @@ class Linear(nn.Linear):
     """Weights stay float32; the product is in the input's dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        bias = None if self.bias is None else cast(self.bias, x.dtype)
+        return F.linear(x, cast(self.weight, x.dtype), bias)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x.to(dtype)`, without a call where there is nothing to do.
+
+    Each call gives the interpreter's lock away and takes it back, which costs more than small products where
+    several threads work on rows of their own (`nn.rows`).
+    """
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def pad_rows(x: Tensor) -> Tensor:
@@ -33,8 +42,8 @@ def pad_rows(x: Tensor) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
     """x / rms(x), computed in float32 (Zhang and Sennrich 2019)."""
-    y = F.rms_norm(x.float(), (x.shape[-1],), eps=1e-6)
-    return (y if weight is None else y * weight).to(x.dtype)
+    y = F.rms_norm(cast(x, torch.float32), (x.shape[-1],), eps=1e-6)
+    return cast(y if weight is None else y * weight, x.dtype)
 
 
 def time_features(t: Tensor, half: int = 64, period: float = 1000.0) -> Tensor:
@@ -72,13 +81,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         b, n, d = x.shape
-        q, k, v = (
-            self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        )  # (b, h, n, d/h)
         # Contiguous: a batch of one would otherwise reach another matrix kernel, with other last bits.
-        q, k, v = rms_norm(q, self.q_norm).contiguous(), rms_norm(k, self.k_norm).contiguous(), v.contiguous()
+        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).contiguous()
+        q, k, v = qkv.unbind()  # (b, h, n, d/h)
+        q, k = rms_norm(q, self.q_norm), rms_norm(k, self.k_norm)
         scores = q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5
-        weights = torch.softmax(scores.float() + bias, -1).to(x.dtype)
+        weights = cast(torch.softmax(cast(scores, torch.float32) + bias, -1), x.dtype)
         return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
 
 
@@ -112,6 +120,6 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, modulation: Tensor) -> Tensor:
         """`modulation` (b, n, 6, d), or (b, 1, 6, d) for the same on all tokens."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table.to(x.dtype)).unbind(2)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + cast(self.table, x.dtype)).unbind(2)
         x = x + gate1 * self.attention(rms_norm(x) * (1 + scale1) + shift1, bias)
         return x + gate2 * self.mlp(rms_norm(x) * (1 + scale2) + shift2)

@@ -47,7 +47,7 @@ class GanCls:
     """See the contract in `families`. Trained by `recipes/gan_cls.toml`."""
 
     name: ClassVar[str] = "gan_cls"
-    rows: ClassVar[int] = 16  # rows a pass: with whole rows to threads, bits do not depend on it
+    rows: ClassVar[int] = 32  # rows a pass: with whole rows to threads, bits do not depend on it
     parameters: ClassVar[frozenset[str]] = frozenset({"size", "truncation"})
     options: ClassVar[Mapping[str, Option]] = {
         "truncation": Option(

@@ -49,7 +49,7 @@ class Scenes:
     """See the contract in `families`. Trained by `recipes/scenes.toml`."""
 
     name: ClassVar[str] = "scenes"
-    rows: ClassVar[int] = 16  # rows a pass: with whole rows to threads, bits do not depend on it
+    rows: ClassVar[int] = 32  # rows a pass: with whole rows to threads, bits do not depend on it
     options: ClassVar[Mapping[str, Option]] = {option.name: option for option in OPTIONS}
     parameters: ClassVar[frozenset[str]] = frozenset({*DEFAULTS, "negative_prompt", *options})
 
