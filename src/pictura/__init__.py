@@ -25,6 +25,7 @@ _HOME = {
     "Step": "pictura.picture",
     "Preview": "pictura.picture",
     "Failure": "pictura.picture",
+    "combinations": "pictura.text.wording",
     "PicturaError": "pictura.errors",
     "InputError": "pictura.errors",
     "ParameterError": "pictura.errors",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pictura.picture import Failure, Picture, Pictures, Preview, Step
     from pictura.request import Request
     from pictura.task import TextToImage
+    from pictura.text.wording import combinations
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,16 @@ from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, protocol, say, show
-from pictura.cli.wording import Combinations, Style, Styles, Syntax, Wildcards, all_prompts, text_options
+from pictura.cli.wording import (
+    Combinations,
+    Embeddings,
+    Style,
+    Styles,
+    Syntax,
+    Wildcards,
+    all_prompts,
+    text_options,
+)
 from pictura.errors import Cancelled, ParameterError, shown
 from pictura.request import Request
 
@@ -117,6 +126,7 @@ def generate(
     wildcards: Wildcards = None,
     prompt_syntax: Syntax = None,
     combinations: Combinations = False,
+    embedding: Embeddings = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -140,7 +150,8 @@ def generate(
         "size": size,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    extra = parsed_options(option or (), RESERVED) | _loras(lora or ()) | text_options(style, prompt_syntax)
+    extra = parsed_options(option or (), RESERVED) | _loras(lora or ())
+    extra |= text_options(style, prompt_syntax, embedding)
     if not isinstance(images, int) or images < 1:
         raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")
     schedule = extra.get("schedule")

@@ -34,9 +34,18 @@ Combinations = Annotated[
 ]
 
 
-def text_options(style: Sequence[str] | None, syntax: str | None) -> dict[str, Any]:
+Embeddings = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Textual inversion: a word of its own from a .safetensors file."),
+]
+
+
+def text_options(
+    style: Sequence[str] | None, syntax: str | None, embeddings: Sequence[Path] | None
+) -> dict[str, Any]:
     """The options of a request that these are."""
-    named = {"style": list(style) if style else None, "prompt_syntax": syntax}
+    files = [{"path": str(path)} for path in embeddings or ()]
+    named = {"style": list(style or ()) or None, "prompt_syntax": syntax, "embeddings": files or None}
     return {name: value for name, value in named.items() if value is not None}
 
 

@@ -32,10 +32,11 @@ class Style:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> dict[str, Style]:
-    """Our styles by name, and those of the file at `path`, which may replace ours.
+    """Our styles by name, and those of the file at `path` (or of PICTURA_STYLES), which may replace ours.
 
     ParameterError where the file cannot be used.
     """
+    path = path or os.environ.get("PICTURA_STYLES") or None
     ours = _parsed("styles.json", (resources("pictura.text") / "styles.json").read_bytes())
     return ours if path is None else ours | read(path)
 

@@ -16,12 +16,14 @@ MAX_BYTES = 16 * 2**20
 
 class Wildcards:
     """`folder/name.txt` is `__name__`, `folder/more/name.txt` is `__more/name__`: one choice a line; blank
-    lines and those that begin with # say nothing. Without a folder every name is an error that asks for it.
+    lines and those that begin with # say nothing. None is the folder that PICTURA_WILDCARDS names; without
+    one every name is an error that asks for it.
 
     ParameterError where the folder is none.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        folder = folder or os.environ.get("PICTURA_WILDCARDS") or None
         self.folder = None if folder is None else Path(folder).expanduser()
         if self.folder is not None and not self.folder.is_dir():
             raise ParameterError(
