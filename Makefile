@@ -3,11 +3,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --timeout 15 --retries 2
 CONSTRAINTS := -c constraints.txt
 
 # Where there is no NVIDIA GPU, torch's CPU build: a tenth of the download. Its own index is asked only when
-# the configured ones do not have it.
+# the configured ones do not have it, and an index that does not answer is given up after seconds.
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell command -v nvidia-smi)
@@ -51,8 +51,9 @@ $(BIN)/python:
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 ifeq ($(GPU),)
 	$(PIP) install -q $(CONSTRAINTS) 'torch==$(TORCH_VERSION)+cpu' 2> $(VENV)/torch.log \
-	|| $(PIP) install -q --retries 0 --index-url $(CPU_INDEX) 'torch==$(TORCH_VERSION)+cpu' 2>> $(VENV)/torch.log \
-	|| { echo 'No index at hand has the CPU build of torch; installing the large one.'; \
+	|| { echo 'The configured index has no CPU build of torch; asking $(CPU_INDEX).'; \
+	     $(PIP) install -q --timeout 5 --retries 0 --index-url $(CPU_INDEX) 'torch==$(TORCH_VERSION)+cpu' 2>> $(VENV)/torch.log; } \
+	|| { echo 'No index at hand has it (see $(VENV)/torch.log); installing the large build, about 2 GB.'; \
 	     $(PIP) install -q $(CONSTRAINTS) 'torch==$(TORCH_VERSION)'; }
 else
 	$(PIP) install $(CONSTRAINTS) 'torch==$(TORCH_VERSION)'

@@ -2,9 +2,10 @@
 
     python scripts/train_detector.py --out src/pictura/evaluation/checkers/detector.safetensors
 
-One thread, under ten minutes on a recent CPU core. It learns from pictures made on the spot: one to four
-objects on any aligned places (not only those of captions), shifted by up to 3 px, some of them forms made of
-two objects, with noise, blur and colour errors; backgrounds are one of the eight colours or any other.
+One thread: 128 000 pictures, nine minutes at the 250 a second of an idle core; the shipped weights took 28 on
+a busy one. It learns from pictures made on the spot: one to four objects on any aligned places (not only those
+of captions), shifted by up to 3 px, some of them forms made of two objects, with noise, blur and colour errors;
+backgrounds are one of the eight colours or any other.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def write(net: Detector, out: Path) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=1800)
+    arguments.add_argument("--steps", type=int, default=2000)
     arguments.add_argument("--batch", type=int, default=64)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
