@@ -21,7 +21,7 @@ inputs
 checkpoints
 presets
 training evaluation
-families providers
+families providers bridge
 guidance
 schedulers
 samplers

@@ -12,16 +12,17 @@ from urllib.parse import parse_qsl, urlencode
 
 from pictura import discovery, families, presets
 from pictura.errors import CheckpointError, ParameterError, PresetError, did_you_mean, shown
-from pictura.formats import preset
+from pictura.formats import preset, safetensors
 from pictura.formats.layout import COMPONENTS, TOKENIZERS, Layout, open_layout
 from pictura.formats.recipe import Plan, Recipe
 
-__all__ = ["Found", "assets", "complete", "find", "read"]
+__all__ = ["DIFFUSERS", "Found", "assets", "complete", "find", "read"]
 
 _CLIP_WORDS = 49408  # in the vocabulary of every published CLIP
 CLIP_PADS = {"clip": "<|endoftext|>", "open_clip": "!"}  # what fills a text up
 _LAYERS = ("num_layers", "num_single_layers", "num_hidden_layers", "layers_per_block",
            "transformer_layers_per_block", "reverse_transformer_layers_per_block")  # fmt: skip
+DIFFUSERS = "diffusers"  # the family of what comes through `bridge`
 _ASKED = ("config", "variant", "prediction_type")
 _PREDICTIONS = ("epsilon", "v_prediction")
 # What other files give away about themselves, for a message that helps.
@@ -102,6 +103,8 @@ def read(layout: Layout, extra: Layout | None = None, *, load_weights: bool = Tr
             return completed
         if alone is not None:
             return alone
+    if layout.kind == "diffusers" and isinstance(layout.index.get("_class_name"), str):
+        return _bridged(layout)
     raise PresetError(_unknown(layout))
 
 
@@ -185,6 +188,19 @@ def _predicting(recipe: Recipe, kind: str) -> Recipe:
         )
     changed = {**recipe.architecture, "scheduler": {**scheduler, "prediction_type": kind}}
     return replace(recipe, architecture=changed)
+
+
+def _bridged(layout: Layout) -> Recipe:
+    """A pipeline that diffusers may know; its tensors are listed to know the files that it is made of."""
+    parts = [name for name, said in layout.index.items() if isinstance(said, list) and any(said)]
+    entries = {
+        f"{part}.{name}": entry
+        for part in parts
+        for path in sorted((layout.path / part).glob("*.safetensors"))
+        for name, entry in safetensors.header(path, root=layout.root).items()
+    }
+    pipeline = str(layout.index["_class_name"])
+    return Recipe(family=DIFFUSERS, architecture={"pipeline": pipeline}, entries=entries)
 
 
 def _configs(layout: Layout) -> dict[str, Any]:

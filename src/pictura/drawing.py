@@ -173,7 +173,8 @@ def _evaluations(request: Request, family: Family) -> int | None:
     """How often the sampler will ask, counted by a dry run; None for models that have no sampler."""
     known = getattr(family, "evaluations", None)
     if known is not None:
-        return int(known(request))
+        count: int | None = known(request)
+        return count
     if request.sampler is None or request.num_steps is None:
         return None
     return samplers.evaluations(request.sampler, Flow().levels(request.num_steps))

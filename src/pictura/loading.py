@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -99,6 +99,8 @@ def load(
             f"preset {shown(found.name)} is of family {recipe.family!r}, not {family!r}; "
             "load it with pictura.TextToImage.from_preset"
         )
+    if recipe.family == checkpoints.DIFFUSERS:
+        return _bridged(found, place, kind, load_weights)
     architecture = _changed(recipe.architecture, changes or {}, load_weights)
     assets = checkpoints.complete(recipe, found.layout) if load_weights else checkpoints.assets(recipe)
     entries = recipe.entries if load_weights else None
@@ -138,6 +140,30 @@ def load(
     )
 
 
+def _bridged(found: checkpoints.Found, place: torch.device, kind: torch.dtype, load_weights: bool) -> Loaded:
+    from pictura.bridge import Pipeline
+
+    if not load_weights:
+        raise ParameterError(
+            f"{shown(found.name)} comes through diffusers, which needs its weights; load it with them",
+            parameter="load_weights",
+        )
+    layout, recipe = found.layout, found.recipe
+    made = Pipeline.open(layout.path, recipe.architecture["pipeline"], dtype=kind, variant=layout.variant)
+    for module in made.networks().values():
+        module.to(place).eval()
+    entries = recipe.entries
+    return Loaded(
+        name=found.name,
+        family=cast(Family, made),  # its options are its own pipeline's, not the class's
+        config=preset.Config(family=recipe.family, architecture=made.config(), defaults={}, provenance={}),
+        device=place,
+        dtype=kind,
+        files=tuple(sorted({entry.file for entry in entries.values()})),
+        measured=True,
+    )
+
+
 def digest(loaded: Loaded) -> str:
     """SHA-256 of the weights as files, as they are now."""
     if loaded.changed or not loaded.files:
@@ -147,6 +173,11 @@ def digest(loaded: Loaded) -> str:
 
 def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
     """Write a preset folder that loads as the same model, bit for bit. FileError where something is there."""
+    if loaded.config.family == checkpoints.DIFFUSERS:
+        raise ParameterError(
+            "a pipeline that comes through diffusers is saved by its own family.pipeline.save_pretrained",
+            parameter="folder",
+        )
     weights = loaded.weights()
     provenance = dict(loaded.config.provenance)
     if loaded.changed or not loaded.files:

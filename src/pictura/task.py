@@ -11,7 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from pictura import families, presets
+from pictura import checkpoints, families, presets
 from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
 from pictura.families import Family, Preset
@@ -62,7 +62,8 @@ class TextToImage(Learner):
     @classmethod
     def of(cls, family: str) -> type[TextToImage]:
         """The subclass for a family, `TextToImage.of("scenes")`; made when there is none yet."""
-        families.load(family)
+        if family != checkpoints.DIFFUSERS:
+            families.load(family)
         for known in TextToImage.__subclasses__():
             if known.family_name == family:
                 return known
