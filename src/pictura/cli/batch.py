@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.generate import RESERVED, ModelOption, number, parsed_options, sampler_names
+from pictura.cli.generate import RESERVED, ModelOption, number, sampler_names
+from pictura.cli.options import parsed_options
 from pictura.cli.show import progress, say
 
 if TYPE_CHECKING:

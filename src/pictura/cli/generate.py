@@ -6,14 +6,15 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.options import ConfigOption, DtypeOption, VariantOption
+from pictura.cli.conditioning import Aspect, Hires, Image, Mask, Outpaint, Strength, Upscale, conditions
+from pictura.cli.options import ConfigOption, DtypeOption, VariantOption, parsed_options
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -103,7 +104,9 @@ def generate(
     sampler: Annotated[
         str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=sampler_names)
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Width and height in pixels, or a shape such as 3:2.")
+    ] = None,
     negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
     prompt_file: Annotated[
         str | None,
@@ -121,6 +124,13 @@ def generate(
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE:WEIGHT", help="Add a LoRA file at this weight.")
     ] = None,
+    image: Image = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    outpaint: Outpaint = None,
+    aspect: Aspect = None,
+    hires: Hires = None,
+    upscale: Upscale = None,
     style: Style = None,
     styles: Styles = None,
     wildcards: Wildcards = None,
@@ -142,6 +152,10 @@ def generate(
     Each picture is written the moment it is ready, with all its parameters inside, and its path is printed.
     """
     service = service_settings(api, base_url, api_key_env)
+    size, conditioning = conditions(
+        size, image=image, mask=mask, strength=strength, outpaint=outpaint, aspect=aspect, hires=hires,
+        upscale=upscale,
+    )  # fmt: skip
     settings: dict[str, Any] = {
         "seed": seed,
         "num_steps": steps,
@@ -150,7 +164,7 @@ def generate(
         "size": size,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    extra = parsed_options(option or (), RESERVED) | _loras(lora or ())
+    extra = parsed_options(option or (), RESERVED) | conditioning | _loras(lora or ())
     extra |= text_options(style, prompt_syntax, embedding)
     if not isinstance(images, int) or images < 1:
         raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")
@@ -270,25 +284,6 @@ def _tell_failure(failure: Failure, as_json: bool) -> None:
     say(f"failed: {failure.error}")
     if as_json:
         print(json.dumps({"request": failure.request.to_dict(), "error": str(failure.error)}), flush=True)
-
-
-def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
-    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
-
-    Raises ParameterError for one of the `reserved` names, which are given in other ways.
-    """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
-        if name in reserved:
-            raise ParameterError(f"option {name!r} has a place of its own; see --help", parameter=name)
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
 
 
 def _loras(files: Sequence[str]) -> dict[str, Any]:

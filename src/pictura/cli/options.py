@@ -1,10 +1,14 @@
-"""Options that say how a model is loaded, shared by the commands that load one."""
+"""Options that several commands share: how a model is loaded, and its own options as K=V."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any
 
 import typer
+
+from pictura.errors import ParameterError, shown
 
 ConfigOption = Annotated[
     str | None,
@@ -21,3 +25,22 @@ DtypeOption = Annotated[
         "it what PICTURA_DTYPE says, or float32.",
     ),
 ]
+
+
+def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
+    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
+
+    Raises ParameterError for one of the `reserved` names, which are given in other ways.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
+        if name in reserved:
+            raise ParameterError(f"option {name!r} has a place of its own; see --help", parameter=name)
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
