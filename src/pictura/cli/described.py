@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pictura.cli.service import described_service
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from pictura.formats.layout import Layout
 
-__all__ = ["described", "licence"]
+__all__ = ["described", "licence", "size_of", "weights_bytes"]
 
 _SMALL = 256 * 2**20  # bytes that are hashed without being asked
 
@@ -67,6 +68,22 @@ def described(model: str, *, config: str | None = None, variant: str | None = No
         "provenance": dict(recipe.provenance),
         "architecture": dict(recipe.architecture),
     }
+
+
+def weights_bytes(place: Path) -> int:
+    """How much room the weights take that lie in a folder or file."""
+    files = [place] if place.is_file() else [*place.rglob("*.safetensors"), *place.rglob("*.h5")]
+    return sum(path.stat().st_size for path in files)
+
+
+def size_of(size: int) -> str:
+    """Bytes for people: "5.9 MB"."""
+    value, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit in ("B", "kB") or value >= 100 else f"{value:.1f} {unit}"
 
 
 def licence(layout: Layout) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,31 +24,57 @@ def options() -> None:
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each model.")] = False,
 ) -> None:
-    """List the models that can be used by name."""
-    from pictura import presets, providers
+    """List the models that can be used by name, and those that were downloaded, with their sizes."""
+    from pictura.cli.described import size_of
 
-    rows = [
-        {
-            "name": name,
-            "family": preset.family,
-            "licence": preset.licence,
-            "score": dict(preset.score or {}),
-            "description": preset.description,
-        }
-        for name, preset in sorted(presets.presets().items())
-    ]
-    rows += [
-        {"name": f"{facts['name']}MODEL", "family": "remote", "licence": "", "score": {},
-         "description": facts["description"]}
-        for facts in map(described_service, providers.names())
-    ]  # fmt: skip
+    rows = _named() + _downloaded() + _remote()
     if as_json:
         for row in rows:
             print(json.dumps(row))
         return
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        print(f"{row['name']:{width}}  {row['description'] or row['family']}")
+        size = "" if row["bytes"] is None else size_of(row["bytes"])
+        print(f"{row['name']:{width}}  {size:>8}  {row['description'] or row['family']}".rstrip())
+
+
+def _named() -> list[dict[str, Any]]:
+    from pictura import presets
+    from pictura.cli.described import weights_bytes
+
+    return [
+        {
+            "name": name,
+            "family": preset.family,
+            "licence": preset.licence,
+            "score": dict(preset.score or {}),
+            "description": preset.description or preset.uri or "",
+            "bytes": None
+            if preset.uri and "://" in preset.uri
+            else weights_bytes(presets.resolve(name).path),
+        }
+        for name, preset in sorted(presets.presets().items())
+    ]
+
+
+def _downloaded() -> list[dict[str, Any]]:
+    from pictura.formats import cache
+
+    return [
+        {"name": one.handle, "family": "", "licence": "", "score": {}, "description": "downloaded",
+         "bytes": one.size}
+        for one in cache.cached()
+    ]  # fmt: skip
+
+
+def _remote() -> list[dict[str, Any]]:
+    from pictura import providers
+
+    return [
+        {"name": f"{facts['name']}MODEL", "family": "remote", "licence": "", "score": {},
+         "description": facts["description"], "bytes": None}
+        for facts in map(described_service, providers.names())
+    ]  # fmt: skip
 
 
 @app.command("show")
@@ -93,6 +119,23 @@ def pull_model(
 
     source = presets.resolve(model, variant=variant)
     print(f"{source.name}\n{source.path}")
+
+
+@app.command("remove")
+def remove_model(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A downloaded model, hf://... or kaggle://...")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a downloaded model from the cache. Folders and files of your own are never touched."""
+    from pictura.cli.described import size_of
+    from pictura.formats import cache
+
+    if not yes:
+        typer.confirm(f"Delete every downloaded version of {model}?", abort=True, err=True)
+    gone = cache.remove(model)
+    print(f"{gone.handle}: {size_of(gone.size)} freed")
 
 
 @app.command("convert")

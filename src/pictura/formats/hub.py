@@ -130,7 +130,8 @@ def _shards(variant: str | None) -> str:
 
 def _describes_part(name: str) -> bool:
     folder, _, file = name.partition("/")
-    return folder in (*COMPONENTS, *TOKENIZERS, "scheduler") and "/" not in file and file.endswith(_DESCRIBES)
+    known = folder in (*COMPONENTS, *TOKENIZERS, "scheduler") and "/" not in file
+    return known and file.endswith(_DESCRIBES) and ".safetensors.index." not in file
 
 
 def _download(asked: Handle, variant: str | None) -> Path:
@@ -165,7 +166,20 @@ def _unreachable(error: Exception) -> bool:
 
 
 def _local(asked: Handle) -> Path:
-    return _snapshot(asked, local_files_only=True)
+    """The snapshot in the cache, which need not have every file of the repository, since few are needed."""
+    from huggingface_hub import constants, errors
+
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    store = cache / f"models--{asked.repository.replace('/', '--')}"
+    revision = asked.revision or "main"
+    try:
+        commit = revision if _COMMIT.fullmatch(revision) else (store / "refs" / revision).read_text().strip()
+    except OSError:
+        commit = ""
+    folder = store / "snapshots" / commit
+    if not _COMMIT.fullmatch(commit) or not folder.is_dir():
+        raise errors.LocalEntryNotFoundError(f"{asked.repository} is not in the cache")
+    return folder
 
 
 def _cached(asked: Handle, variant: str | None) -> Path | None:

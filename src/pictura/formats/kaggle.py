@@ -21,11 +21,12 @@ from pictura.errors import PresetError, ProviderError, shown
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Place", "fetch", "parse"]
+__all__ = ["Place", "cache", "fetch", "parse"]
 
 _HANDLE = re.compile(r"kaggle://([\w-]+)/([\w.-]+)/([\w.-]+)/([\w.-]+)(?:/(\d{1,9}))?", re.ASCII)
 _WANTED = (".json", ".txt", ".h5", ".safetensors", ".md", ".model")
 _PAGE = 200
+_DONE = ".complete"  # lies where no file is missing
 _NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 
 
@@ -56,29 +57,26 @@ def fetch(handle: str) -> Place:
     """
     owner, model, framework, variation, version = parse(handle)
     base = f"{owner}/{model}/{framework}/{variation}"
-    store = _cache() / base
-    known = _newest(store) if version is None else version
-    if known is not None and (version is not None or _offline()) and (store / str(known) / _DONE).exists():
+    store = cache() / base
+    known = _newest(store) if version is None else version if _done(store / str(version)) else None
+    if known is not None and (version is not None or _offline()):
         return Place(handle=f"kaggle://{base}/{known}", folder=store / str(known))
     if _offline():
         raise PresetError(f"{handle} is not in the cache and Pictura is offline; unset PICTURA_OFFLINE once")
     try:
         with _client() as client:
             number = version if version is not None else _current(client, base, handle)
-            folder = store / str(number)
-            if not (folder / _DONE).exists():
-                _fill(client, f"{base}/{number}", folder, handle)
+            if not _done(store / str(number)):
+                _fill(client, f"{base}/{number}", store / str(number), handle)
     except ProviderError:
-        if version is None and known is not None and (store / str(known) / _DONE).exists():
-            return Place(handle=f"kaggle://{base}/{known}", folder=store / str(known))
-        raise
-    return Place(handle=f"kaggle://{base}/{number}", folder=folder)
+        if known is None:
+            raise
+        number = known
+    return Place(handle=f"kaggle://{base}/{number}", folder=store / str(number))
 
 
-_DONE = ".complete"
-
-
-def _cache() -> Path:
+def cache() -> Path:
+    """Where downloads are kept: owner/model/framework/variation/version."""
     import platformdirs
 
     own = os.environ.get("PICTURA_CACHE")
@@ -91,7 +89,14 @@ def _offline() -> bool:
 
 
 def _newest(store: Path) -> int | None:
-    return max((int(path.name) for path in store.glob("*") if path.name.isdigit()), default=None)
+    return max(
+        (int(path.name) for path in store.glob("*") if path.name.isdigit() and _done(path)), default=None
+    )
+
+
+def _done(folder: Path) -> bool:
+    """Whether every file of a version has been fetched."""
+    return (folder / _DONE).exists()
 
 
 @contextmanager
@@ -122,7 +127,6 @@ def _fill(client: httpx2.Client, base: str, folder: Path, handle: str) -> None:
     """Every wanted file of a version, each whole or not at all; then the mark that none is missing."""
     from pictura.picture.files import atomic
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name in _files(client, base, handle):
         target = folder / name
         if target.exists():
