@@ -6,14 +6,13 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from pictura.errors import ParameterError, did_you_mean, shown
 
-__all__ = ["facts", "free_memory", "pick", "precision", "speed"]
+__all__ = ["facts", "pick", "precision", "speed"]
 
 _DTYPES = {
     "float32": torch.float32,
@@ -72,21 +71,6 @@ def speed(device: torch.device, seconds: float = 0.05) -> dict[str, float]:
     """GFLOP/s of a linear layer of a transformer, (256, 1024) by (1024, 1024), by dtype; the best of several
     runs within about `seconds` for each."""
     return {name: _rate(device, _DTYPES[name], seconds) for name in ("float32", "bfloat16")}
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be taken now: of the device, or of this machine within the limits of its container."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    found = [2**63]
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, KeyError, ValueError):
-        pass  # another system, or no limit
-    return max(min(found), 0)
 
 
 def facts() -> Mapping[str, Any]:

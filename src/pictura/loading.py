@@ -12,15 +12,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pictura import __version__, checkpoints, families
+from pictura import __version__, checkpoints, families, measuring
 from pictura import device as devices
 from pictura.errors import CheckpointError, ParameterError, PresetError, did_you_mean, shown
 from pictura.families import Family
 from pictura.formats import networks, preset, safetensors, writing
+from pictura.nn import kernels, precision
 
 __all__ = ["Loaded", "digest", "load", "save"]
 
 
+LARGE = 300_000_000  # parameters from which on a model computes in the precision this machine gains by
 _SHARE = 0.9  # of the free memory may be weights; activations need the rest
 SMALL = 256 * 2**20  # bytes of weights whose digest a load does not notice
 
@@ -32,6 +34,7 @@ class Loaded:
     stored: the dtypes they had on disk, files: where they were read from. digest: of the weights as loaded,
     None where nobody has asked yet. changed: whether they are others now. measured: whether the networks are
     set to the data they see, as trained ones are. streamed: whether the matrices of blocks stay in `files`.
+    int8: whether the body computes in it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Loaded:
     changed: bool = False
     measured: bool = False
     streamed: bool = False
+    int8: bool = False
 
     def trainable(self) -> None:
         """ParameterError unless the weights are here in float32: steps of training are too small for less."""
@@ -60,11 +64,14 @@ class Loaded:
         return networks.stored_as(networks.tensors(self.family.networks()), self.stored)
 
     def _here(self) -> None:
-        if self.streamed:
+        if self.streamed or self.int8:
+            name, way, other = "dtype", "dtype int8", "dtype='float32'"
+            if self.streamed:
+                name, way, other = "low_memory", "low_memory", "low_memory=False"
             raise ParameterError(
-                "this model was loaded with low_memory, so its weights stay in their file; "
-                "load it with low_memory=False to train or save it",
-                parameter="low_memory",
+                f"this model was loaded with {way}, so its weights stay in their file; "
+                f"load it with {other} to train or save it",
+                parameter=name,
             )
 
     def defaults(self) -> dict[str, Any]:
@@ -91,7 +98,6 @@ def load(
     PresetError, ParameterError, CheckpointError; see `TextToImage.from_preset`.
     """
     place = devices.pick(device)
-    kind = devices.precision(dtype, place)
     found = checkpoints.find(given, load_weights=load_weights, **more)
     recipe = found.recipe
     if family is not None and recipe.family != family:
@@ -104,6 +110,8 @@ def load(
     architecture = _changed(recipe.architecture, changes or {}, load_weights)
     assets = checkpoints.complete(recipe, found.layout) if load_weights else checkpoints.assets(recipe)
     entries = recipe.entries if load_weights else None
+    count = sum(math.prod(entry.shape) for entry in (entries or {}).values())
+    kind, int8 = _precision(dtype, place, count)
     stored = {} if entries is None else {n: safetensors.torch_dtype(e.dtype) for n, e in entries.items()}
     files = tuple(sorted({entry.file for entry in (entries or {}).values()}))
     known = _verified(found, files) if load_weights else None
@@ -115,11 +123,15 @@ def load(
             made.assets.update(assets)  # type: ignore[attr-defined]  # families that read tokenizers have it
         return made
 
-    streamed = _streamed(low_memory, entries, kind, place)
+    streamed = _streamed(low_memory, count * kind.itemsize, place)
     root = Path(found.layout.path.anchor)
     built = networks.build(make, entries, dtype=kind, device=place, root=root, streamed=streamed)
-    for module in built.networks().values():
+    for name, module in built.networks().items():
         module.eval()
+        if int8 and not streamed and not name.startswith("text_encoder"):
+            precision.with_int8(module)
+        if count > LARGE and place.type == "cpu":
+            kernels.accelerate(module)
     config = preset.Config(
         family=recipe.family,
         architecture=recipe.architecture,
@@ -137,6 +149,7 @@ def load(
         digest=known,
         measured=load_weights,
         streamed=streamed,
+        int8=int8 and not streamed,
     )
 
 
@@ -195,16 +208,26 @@ def save(loaded: Loaded, folder: Path, *, overwrite: bool = False) -> None:
     preset.write(folder, config, weights, readme, files=files, overwrite=overwrite)
 
 
-def _streamed(
-    low_memory: bool | None,
-    entries: Mapping[str, safetensors.Entry] | None,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> bool:
-    if entries is None or low_memory is not None:
-        return bool(low_memory and entries is not None)
-    size = sum(math.prod(entry.shape) for entry in entries.values()) * dtype.itemsize
-    return size > _SHARE * devices.free_memory(device)
+def _precision(dtype: str | torch.dtype | None, device: torch.device, count: int) -> tuple[torch.dtype, bool]:
+    """What to compute in, and whether large products are int8: what was asked for; "int8" only where it is
+    quicker. None is what PICTURA_DTYPE says, else "auto" for large models and float32 for small ones."""
+    if dtype is None:
+        dtype = os.environ.get("PICTURA_DTYPE") or ("auto" if count > LARGE else None)
+    if dtype not in ("auto", "int8") or device.type != "cpu" or (dtype == "auto" and count <= LARGE):
+        return devices.precision("auto" if dtype == "int8" else dtype, device), False
+    rates = precision.rates()
+    half = rates["bfloat16"] > precision.GAIN * rates["float32"]
+    best = rates["bfloat16" if half else "float32"]
+    kind = torch.bfloat16 if half else torch.float32
+    return kind, dtype == "int8" and rates["int8"] > precision.GAIN * best
+
+
+def _streamed(low_memory: bool | None, size: int, device: torch.device) -> bool:
+    """Whether weights of that many bytes stay in their file."""
+    if low_memory is not None or not size:
+        return bool(low_memory and size)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else measuring.free_memory()
+    return size > _SHARE * free
 
 
 def _changed(

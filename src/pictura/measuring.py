@@ -55,12 +55,18 @@ def seconds(call: Callable[[], object], spend: float = 0.06) -> float:
 
 
 def free_memory() -> int:
-    """Bytes that can be taken without driving others out; 0 where the system does not say."""
+    """Bytes that can be taken without driving others out, within the limit of a container; 0 where the system
+    does not say."""
+    found = 0
     with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 0
+                found = 1024 * int(line.split()[1])
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        used = int((group / "memory.current").read_text())
+        found = min(found, max(int((group / "memory.max").read_text()) - used, 0))
+    return found
 
 
 @cache

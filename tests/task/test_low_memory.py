@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-from pictura import device, loading
+from pictura import loading, measuring
 from pictura.errors import ParameterError
 
 
 def test_free_memory_is_less_than_there_is() -> None:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    assert 2**20 < device.free_memory(torch.device("cpu")) < int(lines["MemTotal"].split()[0]) * 1024
+    assert 2**20 < measuring.free_memory() < int(lines["MemTotal"].split()[0]) * 1024
 
 
 def test_a_model_that_does_not_fit_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not loading.load("scenes").streamed
-    monkeypatch.setattr(device, "free_memory", lambda device: 2**20)
+    monkeypatch.setattr(measuring, "free_memory", lambda: 2**20)
     assert loading.load("scenes").streamed
     assert not loading.load("scenes", low_memory=False).streamed
     assert not loading.load("scenes", load_weights=False).streamed

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from pictura import measuring
 from pictura.nn import memory, winograd
-from pictura.nn.attention import Attention
 
 GAIN = 1.1  # another way than torch's must be this much quicker to be worth it
 SHARE = 0.25  # of the free memory that transformed weights may take
@@ -32,8 +31,8 @@ def accelerate(network: nn.Module) -> nn.Module:
     """`network` itself, its plain linear and convolutional layers made ready to compute the quickest way."""
     memory.reuse()
     for module in network.modules():
-        if isinstance(module, Attention):
-            module.mixing = attention
+        if hasattr(type(module), "mixing"):
+            module.mixing = attention  # type: ignore[assignment]
         elif type(module) is nn.Linear:
             module.__class__ = Linear
         elif type(module) is nn.Conv2d and _fits_winograd(module):
@@ -44,7 +43,7 @@ def accelerate(network: nn.Module) -> nn.Module:
 def plain(network: nn.Module) -> nn.Module:
     """`network` itself as it was before `accelerate`, without what that kept in memory."""
     for module in network.modules():
-        if isinstance(module, Attention):
+        if hasattr(type(module), "mixing"):
             module.__dict__.pop("mixing", None)
         elif type(module) is Linear:
             module.__class__ = nn.Linear  # type: ignore[assignment]
@@ -169,7 +168,7 @@ def rates(of: str) -> Mapping[str, float]:
     return measuring.kept(of, _MEASURES[of])
 
 
-def _alone(measure: Callable[[], dict[str, float]]) -> Callable[[], dict[str, float]]:
+def alone(measure: Callable[[], dict[str, float]]) -> Callable[[], dict[str, float]]:
     """`measure` with one thread and without gradients."""
 
     def measured() -> dict[str, float]:
@@ -184,7 +183,7 @@ def _alone(measure: Callable[[], dict[str, float]]) -> Callable[[], dict[str, fl
     return measured
 
 
-@_alone
+@alone
 def _products() -> dict[str, float]:
     x, weight = torch.full((512, 640), 0.1), torch.full((640, 640), 0.1)
     ways: dict[str, Product] = {"linear": F.linear}
@@ -194,7 +193,7 @@ def _products() -> dict[str, float]:
     return {n: work / measuring.seconds(partial(way, x, weight, None)) for n, way in ways.items()}
 
 
-@_alone
+@alone
 def _convolutions() -> dict[str, float]:
     c, side = 320, 32
     tiles = (side // winograd.OUT) ** 2
@@ -206,7 +205,7 @@ def _convolutions() -> dict[str, float]:
     return {"direct": direct, "tile": beside / (tiles * 2 * c)}
 
 
-@_alone
+@alone
 def _attentions() -> dict[str, float]:
     found: dict[str, float] = {}
     work = 4 * 2 * 1024**2 * 64

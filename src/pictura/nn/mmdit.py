@@ -7,7 +7,7 @@ Sizes: b pictures, n picture tokens, m text tokens, d width, h heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +118,8 @@ class Attention(nn.Module):
     leaves the last linear to the caller.
     """
 
+    # `kernels.accelerate` puts another in its place.
+    mixing: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
     norm_q: nn.Module
     norm_k: nn.Module
     norm_added_q: nn.Module
@@ -156,7 +158,7 @@ class Attention(nn.Module):
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = self.mixing(q, k, v, mask)
         return mixed.transpose(1, 2).flatten(2)
 
     def forward(

@@ -272,6 +272,12 @@ class LatentDiffusion(Training):
         """ "encode": picture x (b, 3, h, w) -> mean and log-variance of its latent (b, 2 z, h', w').
         "decode": latent z as the model sees it -> picture. "palette": -> (b, 3, z + 1), the colour that each
         channel stands for and, last, that of zero. Others are components, see the family."""
+        part = self.parts["vae" if net in ("encode", "decode", "palette") else net]
+        dtype = next(part.parameters()).dtype
+        answer = self._answer(net, variant, **{name: _cast(x, name, dtype) for name, x in inputs.items()})
+        return answer.float() if dtype.itemsize < 4 else answer
+
+    def _answer(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
         if net == "encode":
             return torch.cat(self.vae.encode(inputs["x"]), 1)
         if net == "decode":
@@ -306,3 +312,8 @@ class LatentDiffusion(Training):
         means = torch.cat([colour.mean((2, 3)) for colour in colours])  # (2 z + 1, 3)
         slopes = (means[:channels] - means[channels:-1]) / 2
         return torch.cat([slopes, means[-1:]]).T.expand(len(rows), -1, -1)
+
+
+def _cast(x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """Networks turn times and scales into features themselves, which takes float32."""
+    return x.to(dtype) if x.is_floating_point() and name not in ("time", "guidance") else x
