@@ -12,7 +12,7 @@ import torch
 from pictura.attachments import recorded
 from pictura.engine import Engine, solve
 from pictura.errors import ParameterError, PresetError
-from pictura.families.latent import embeddings
+from pictura.families.latent import embeddings, timing
 from pipelines import WORDS, family_of, pipeline, request_for
 
 MADE = {}
@@ -53,7 +53,8 @@ def answered(family, program):
 def conditions(family, prompt, **values):
     request = request_for(family, prompt, num_steps=2, size=(32, 32), **values)
     family.check(request)
-    return answered(family, family._conditions(request))
+    yes, no = answered(family, timing.conditions(family, request))
+    return [one.at(1) for one in yes], None if no is None else no.at(1)
 
 
 def ids(tokenizer, text, length):
@@ -332,3 +333,43 @@ def test_embeddings_of_another_width_and_pickles_are_told(tmp_path):
     (tmp_path / "old.pt").write_bytes(b"\x80\x02")
     with pytest.raises(ParameterError, match="safetensors"):
         embeddings.load([recorded(tmp_path / "old.pt", "embeddings", "file")])
+
+
+# Prompts that change
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "ddim"])
+@torch.no_grad()
+def test_prompts_change_at_their_step(sampler):
+    """Every question to the network has the context of the prompt that its step has."""
+    pipe, ours = pair("sd1", 1)
+    values = {"num_steps": 4, "size": (32, 32), "sampler": sampler, "guidance_scale": 3.0}
+    request = request_for(ours, "a [red:(blue:1.2):0.5] cat", negative_prompt="[two|dog]", **values)
+    ours.check(request)
+    seen = []
+
+    class Watched:
+        def evaluate(self, net, variant, **inputs):
+            if net == "unet":
+                seen.append((float(inputs["time"]), inputs["context"]))
+            return ours.evaluate(net, variant, **inputs)
+
+    solve(Watched(), ours.run(request, lambda level, x0: None))
+    steps = {time: n for n, time in enumerate(sorted({time for time, _ in seen}, reverse=True))}
+    blue = {1 + 1 + i: 1.2 for i in range(len(pipe.tokenizer("blue", add_special_tokens=False).input_ids))}
+    for n, (time, context) in enumerate(seen):
+        text, weights = ("a red cat", {}) if steps[time] < 2 else ("a blue cat", blue)
+        if n % 2 == 0:  # the negative prompt is asked about first
+            text, weights = ("two", "dog")[steps[time] % 2], {}
+        near(context, weighed(pipe.text_encoder(ids(pipe.tokenizer, text, 77))[0], weights))
+    assert len(steps) == 4
+
+
+def test_a_prompt_that_does_not_change_asks_as_before():
+    _, ours = pair("sd1", 1)
+    request = request_for(ours, "a [red] cat", num_steps=2, size=(32, 32), seed=1)
+    plain = request_for(
+        ours, "a [red:blue:0.5]", num_steps=2, size=(32, 32), seed=1, options={"prompt_syntax": "plain"}
+    )
+    assert timing.texts(request, guided=False) == ["a [red] cat"]
+    assert timing.texts(plain, guided=True) == ["a [red:blue:0.5]", ""]

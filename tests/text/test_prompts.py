@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pictura.errors import ParameterError
 from pictura.text.chunks import BACK, chunked, empty, single
 from pictura.text.prompts import Piece, parse
+from pictura.text.schedule import scheduled
 from pictura.text.tokenizer import Tokenizer
 from pictura.text.tokenizer_files import clip
 
@@ -199,3 +200,54 @@ def test_one_chunk_says_what_it_lost(words: Tokenizer) -> None:
     chunk = single(words, parse("a photo (of:2) a BREAK red cat"), 6)
     assert chunk.ids == words.padded(words.encode("a photo of a"), 6)
     assert chunk.weights == (1.0, 1.0, 1.0, 2.0, 1.0, 1.0) and chunk.lost == "red cat"
+
+
+# Prompts that change
+
+
+@pytest.mark.parametrize(
+    "prompt,expected",
+    [
+        # As the web interface's own documentation has them, for ten steps.
+        ("test", [(10, "test")]),
+        ("a [b:3]", [(3, "a "), (10, "a b")]),
+        ("a [b: 3]", [(3, "a "), (10, "a b")]),
+        ("a [[[b]]:2]", [(2, "a "), (10, "a [[b]]")]),
+        ("[(a:2):3]", [(3, ""), (10, "(a:2)")]),
+        ("a [b : c : 1] d", [(1, "a b  d"), (10, "a  c  d")]),
+        ("a[b:[c:d:2]:1]e", [(1, "abe"), (2, "ace"), (10, "ade")]),
+        ("a [unbalanced", [(10, "a [unbalanced")]),
+        ("a [b:.5] c", [(5, "a  c"), (10, "a b c")]),
+        ("((a][:b:c [d:3]", [(3, "((a][:b:c "), (10, "((a][:b:c d")]),
+        ("[fe|]male", [(n, "male" if n % 2 == 0 else "female") for n in range(1, 11)]),
+        (
+            "[fe|||]male",
+            [(1, "female"), (4, "male"), (5, "female"), (8, "male"), (9, "female"), (10, "male")],
+        ),
+        # And the rest.
+        ("[a::0.2]", [(2, "a"), (10, "")]),
+        ("[a:b:99]", [(10, "a")]),
+        ("[a:b:0]", [(10, "b")]),
+        ("[a:b] [a] [a:b|c:0.5] (a:1.2)", [(10, "[a:b] [a] [a:b|c:0.5] (a:1.2)")]),
+        (r"\[a:b:3\]", [(10, r"\[a:b:3\]")]),
+        ("[(a:b):c:4]", [(4, "(a:b)"), (10, "c")]),
+    ],
+)
+def test_prompts_that_change(prompt: str, expected: list[tuple[int, str]]) -> None:
+    assert list(scheduled(prompt, 10)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(prompt=st.text("ab ()[]:|.19\\", max_size=30), steps=st.integers(1, 6))
+def test_any_text_has_a_schedule(prompt: str, steps: int) -> None:
+    found = scheduled(prompt, steps)
+    ends = [end for end, _ in found]
+    assert ends == sorted(set(ends)) and ends[-1] == steps and ends[0] >= 1
+    if "[" not in prompt:
+        assert found == ((steps, prompt),)
+
+
+def test_brackets_without_end_have_a_limit() -> None:
+    with pytest.raises(ParameterError, match="levels deep"):
+        scheduled("[" * 40 + "a" + "]" * 40, 10)
+    assert scheduled("[" * 10_000, 3) == ((3, "[" * 10_000),)

@@ -121,7 +121,9 @@ def _parts(
         cuts = _cuts(marks, partners, i, closer)
         kinds = {marks[cut].group() for cut in cuts}
         begin, stop = marks[i].end(), marks[closer].start()
-        when = _WHEN.fullmatch(text, marks[cuts[-1]].end(), stop) if kinds == {":"} and len(cuts) < 3 else None
+        when = (
+            _WHEN.fullmatch(text, marks[cuts[-1]].end(), stop) if kinds == {":"} and len(cuts) < 3 else None
+        )
         if when is not None:
             value = float(when[1])
             before = inner(i + 1, cuts[0], begin, marks[cuts[0]].start()) if len(cuts) == 2 else ()
@@ -142,9 +144,7 @@ def _parts(
     return tuple(part for part in found if part != "")
 
 
-def _cuts(
-    marks: Sequence[re.Match[str]], partners: dict[int, int], opener: int, closer: int
-) -> list[int]:
+def _cuts(marks: Sequence[re.Match[str]], partners: dict[int, int], opener: int, closer: int) -> list[int]:
     """The colons and bars between a bracket and its partner that lie in no other brackets."""
     found, i = [], opener + 1
     while i < closer:

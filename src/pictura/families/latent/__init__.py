@@ -18,10 +18,10 @@ from pictura import samplers, schedulers
 from pictura.engine import Answers, Ask, Denoise, Program, SubProgram, translate, watched
 from pictura.errors import PresetError, shown
 from pictura.families import Option
-from pictura.families.latent import checks, guiding, reading, sizes, start
+from pictura.families.latent import checks, guiding, reading, sizes, start, timing
 from pictura.families.latent.guiding import ALL, Predict, Window
 from pictura.families.latent.options import OPTIONS
-from pictura.families.latent.reading import Condition
+from pictura.families.latent.timing import Condition, Timed
 from pictura.families.latent.training import Training
 from pictura.levels import Level
 from pictura.nn.vae import AutoencoderKL
@@ -191,7 +191,7 @@ class LatentDiffusion(Training):
         def told(level: Level, latent: Tensor) -> None:
             note(level, guiding.coloured(latent, palette))
 
-        yes, no = yield from self._conditions(request)
+        yes, no = yield from timing.conditions(self, request)
         picture: Tensor | None = None
         for part in start.passes(request, self.multiple):
             picture = yield from self._pass(part, yes, no, picture, rng, told)
@@ -201,8 +201,8 @@ class LatentDiffusion(Training):
     def _pass(
         self,
         part: start.Pass,
-        yes: list[Condition],
-        no: Condition | None,
+        yes: list[Timed],
+        no: Timed | None,
         picture: Tensor | None,
         rng: torch.Generator,
         note: Callable[[Level, Tensor], None],
@@ -234,13 +234,14 @@ class LatentDiffusion(Training):
         return denoise
 
     def _predict(
-        self, request: Request, plan: Plan, yes: list[Condition], no: Condition | None, begun: start.Begun
+        self, request: Request, plan: Plan, yes: list[Timed], no: Timed | None, begun: start.Begun
     ) -> Predict:
         """The network's guided answer, regions blended."""
         scale, phi = self.scale_of(request), request.options.get("guidance_rescale") or 0.0
 
-        def asking(condition: Condition) -> guiding.MakeAsk:
+        def asking(timed: Timed) -> guiding.MakeAsk:
             def ask(x: Tensor, level: Level, window: Window) -> Ask:
+                condition = timed.at(timing.step_of(level, plan.levels))
                 question = self.ask(x[window], level, plan, condition, request)
                 if begun.beside is None:
                     return question
@@ -252,19 +253,6 @@ class LatentDiffusion(Training):
         null = None if no is None else asking(no)
         predicts = [guiding.guided(asking(one), null, scale, phi) for one in yes]
         return guiding.regional(predicts, begun.regions)
-
-    def _conditions(
-        self, request: Request
-    ) -> Generator[tuple[Ask, ...], Answers, tuple[list[Condition], Condition | None]]:
-        """The prompt's and each region's condition, and the negative one where there is guidance."""
-        prompts = [request.prompt, *(region["prompt"] for region in request.options.get("regions", ()))]
-        yes = []
-        for prompt in prompts:
-            yes.append((yield from self.read(request, prompt)))
-        if self.scale_of(request) <= 1.0:
-            return yes, None
-        no = yield from self.read(request, request.negative_prompt, negative=True)
-        return yes, no
 
     # Networks
 

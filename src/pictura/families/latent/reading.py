@@ -10,7 +10,6 @@ diffusers.
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from pictura.engine import Answers, Ask
 from pictura.errors import PresetError
 from pictura.families.latent import embeddings
 from pictura.families.latent.embeddings import Embedding
+from pictura.families.latent.timing import Condition, texts
 from pictura.nn.clip import ClipOutput, ClipText
 from pictura.nn.t5 import T5Encoder
 from pictura.request import Request
@@ -56,15 +56,6 @@ class Reads(Protocol):
     def parts(self) -> Mapping[str, nn.Module]: ...
     def scale_of(self, request: Request) -> float: ...
     def lengths(self, request: Request) -> Mapping[str, int]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Condition:
-    """context (1, n, d), pooled (1, k) where the network reads it. negative: it is what to move away from."""
-
-    context: Tensor
-    pooled: Tensor | None = None
-    negative: bool = False
 
 
 # Asking
@@ -182,7 +173,8 @@ def notes(family: Reads, request: Request) -> tuple[str, ...]:
     found = {
         f"{net} reads {length} tokens; left out: {chunk.lost!r}"
         for net, length in family.lengths(request).items()
-        for chunk in _chunks_of(family, request, net, request.prompt)
+        for text in texts(request, guided=False)
+        for chunk in _chunks_of(family, request, net, text)
         if chunk.lost
     }
     return tuple(sorted(found))
@@ -211,17 +203,15 @@ def _words(family: Reads, net: str) -> Tokenizer:
 
 
 def _texts(family: Reads, request: Request) -> list[str]:
-    """All that is read for a request."""
-    regions = [region["prompt"] for region in request.options.get("regions") or ()]
-    guided = family.scale_of(request) > 1
-    return [request.prompt, *regions, *([request.negative_prompt or ""] if guided else [])]
+    return texts(request, guided=family.scale_of(request) > 1)
 
 
 def _count(family: Reads, request: Request) -> int:
     """How many chunks the longest of a request's texts has with any of the CLIP encoders."""
     clips = [net for net, part in family.parts.items() if isinstance(part, ClipText)]
-    texts = _texts(family, request)
-    return max(len(_clip_chunks(family, request, net, text)) for net in clips for text in texts)
+    return max(
+        len(_clip_chunks(family, request, net, text)) for net in clips for text in _texts(family, request)
+    )
 
 
 def _chunks_of(family: Reads, request: Request, net: str, text: str) -> tuple[Chunk, ...]:
