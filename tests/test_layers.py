@@ -30,7 +30,7 @@ datasets
 text nn formats device
 options
 discovery limits
-attachments measuring
+attachments measuring columns
 picture
 request
 levels

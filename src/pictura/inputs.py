@@ -3,9 +3,8 @@
     a text                      {"prompts": text or texts, "negative_prompts": text or texts}
     a Request                   a list, a generator, a data set or a data loader of any of these
 
-Requests come one at a time, each read when it is asked for. A row of a data set is a mapping with "prompts"
-or "prompt"; columns that are named like a field of `Request` are used, all others are the data set's own.
-Batches, as of a data loader, are taken apart. Nothing that the caller gave is changed.
+Requests come one at a time, each read when it is asked for. `columns` takes the rows and batches of data sets
+apart. Nothing that the caller gave is changed.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from pictura import samplers
 from pictura.attachments import attached
+from pictura.columns import SINGULAR, decoded, uneven, unstacked
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.options import Option
 from pictura.request import MAX_SEED, Request, random_seed
@@ -37,8 +37,6 @@ _KINDS = {
     dict: "a mapping",
 }  # fmt: skip
 _FIELDS = {known.name for known in fields(Request)}
-_COLUMNS = _FIELDS - {"model", "options"}
-_SINGULAR = {"prompts": "prompt", "negative_prompts": "negative_prompt"}
 _KEPT = {"template", "negative_template"}  # records rather than parameters
 _MISSING = object()
 
@@ -145,10 +143,9 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
     given = [name for name in _COMMON if getattr(request, name) is not None]
     ignored = tuple(name for name in [*given, *request.options] if name not in usable)
     if ignored and strict:
-        raise ParameterError(
-            f"model {model.name!r} cannot use {ignored[0]}; it can use {', '.join(sorted(usable - _KEPT))}",
-            parameter=ignored[0],
-        )
+        can = ", ".join(sorted(usable - _KEPT))
+        message = f"model {model.name!r} cannot use {ignored[0]}; it can use {can}"
+        raise ParameterError(message, parameter=ignored[0])
     kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
     options = {name: o.default for name, o in family.options.items() if o.default is not None}
@@ -258,29 +255,29 @@ def _requests(inputs: object, negatives: object = None) -> Iterator[Request]:
     """
     if isinstance(inputs, Mapping):
         for name in inputs:
-            if name not in {*_SINGULAR, *_SINGULAR.values()}:
-                raise ParameterError(
-                    f"inputs have the unknown entry {shown(name)}; {did_you_mean(str(name), _SINGULAR)}",
-                    parameter="inputs",
-                )
+            if name not in {*SINGULAR, *SINGULAR.values()}:
+                message = f"inputs have the unknown entry {shown(name)}; {did_you_mean(str(name), SINGULAR)}"
+                raise ParameterError(message, parameter="inputs")
     texts = _negatives(negatives)
     for request in _flat(inputs):
-        text = next(texts, _MISSING)
+        text: Any = next(texts, _MISSING)
         if text is _MISSING:
-            raise _uneven("negative_prompts")
+            raise uneven("negative_prompts")
         if text is not None and request.negative_prompt is not None:
             message = "negative_prompts are given in the inputs and beside them; give them once"
             raise ParameterError(message, parameter="negative_prompts")
-        yield request if text is None else replace(request, negative_prompt=_text(text))
+        yield request if text is None else replace(request, negative_prompt=text)
     if not isinstance(texts, repeat) and next(texts, _MISSING) is not _MISSING:
-        raise _uneven("negative_prompts")
+        raise uneven("negative_prompts")
 
 
-def _negatives(given: object) -> Iterator[object]:
-    if given is None or isinstance(given, (str, bytes)):
+def _negatives(given: object) -> Iterator[Any]:
+    if given is None or isinstance(given, str):
         return repeat(given)
+    if isinstance(given, bytes):
+        return repeat(decoded(given))
     if isinstance(given, Iterable):
-        return iter(given)
+        return map(decoded, given)
     message = f"negative_prompts is {shown(given)}; give a text, or one for each prompt"
     raise ParameterError(message, parameter="negative_prompts")
 
@@ -290,70 +287,14 @@ def _flat(inputs: object) -> Iterator[Request]:
     if isinstance(inputs, Request):
         yield inputs
     elif isinstance(inputs, (str, bytes)):
-        yield Request(prompt=_text(inputs))
+        yield Request(prompt=inputs if isinstance(inputs, str) else decoded(inputs))
     elif isinstance(inputs, Mapping):
-        yield from _unstacked(inputs)
+        yield from unstacked(inputs)
     elif hasattr(inputs, "as_numpy_iterator"):  # tf.data.Dataset, recognised without TensorFlow
         yield from _flat(inputs.as_numpy_iterator())
     elif isinstance(inputs, Iterable):
         for entry in inputs:
             yield from _flat(entry)
     else:
-        raise ParameterError(
-            f"prompt is {shown(inputs)}; give a text, a Request, {{'prompts': ...}} or several of these",
-            parameter="prompt",
-        )
-
-
-def _unstacked(row: Mapping[Any, Any]) -> Iterator[Request]:
-    """One row of a data set, or a batch of rows: then each column is a list (or one value for all)."""
-    columns = {_SINGULAR.get(name, name): _plain(value) for name, value in row.items()}
-    used = {name: value for name, value in columns.items() if name in _COLUMNS and value is not None}
-    if "prompt" not in used:
-        message = f"there are no 'prompts' among {shown(sorted(map(str, row)))}; name the column of texts so"
+        message = f"prompt is {shown(inputs)}; give a text, a Request, {{'prompts': ...}} or several of these"
         raise ParameterError(message, parameter="prompt")
-    prompts = used["prompt"]
-    if isinstance(prompts, (list, tuple)):
-        for name, value in used.items():
-            if _is_column(name, value) and len(value) != len(prompts):
-                raise _uneven(name)
-        for at in range(len(prompts)):
-            one = {name: value[at] if _is_column(name, value) else value for name, value in used.items()}
-            yield _request(one)
-    else:
-        yield _request(used)
-
-
-def _request(values: Mapping[str, Any]) -> Request:
-    texts = {"prompt", "negative_prompt"}
-    return Request(**{name: _text(value) if name in texts else value for name, value in values.items()})
-
-
-def _is_column(name: str, value: object) -> bool:
-    """Whether `value` holds one entry a row: a size is (w, h) itself, a column of sizes is nested."""
-    if not isinstance(value, (list, tuple)):
-        return False
-    return name != "size" or not value or not isinstance(value[0], int)
-
-
-def _plain(value: Any) -> Any:
-    """Tensors and arrays of a data loader as Python's own values."""
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _text(value: Any) -> Any:
-    """TensorFlow's data sets give bytes. What is no text at all is left for `Request` to refuse."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise ParameterError(
-                f"prompt is {shown(value)}, which is not UTF-8; give a text", parameter="prompt"
-            ) from None
-    return value
-
-
-def _uneven(name: str) -> ParameterError:
-    return ParameterError(
-        f"there are not as many {name} as prompts; give one for all or one for each", parameter=name
-    )
