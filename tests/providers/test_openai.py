@@ -195,3 +195,11 @@ def test_what_is_ignored_is_said():
         picture = model(server).generate("a cat", num_steps=3, strict=False, size="auto")
     assert picture.ignored == ("num_steps",) and "num_steps" not in server.bodies()[0]
     assert "size" not in server.bodies()[0] and picture.request.size == (16, 8)
+
+
+def test_what_shapes_the_words_is_not_sent():
+    with Loopback(lambda asked: data({"b64_json": b64()})) as server:
+        picture = model(server).generate("a {cat}", style="pixel-art")
+    (body,) = server.bodies()
+    assert set(body) == {"model", "prompt"} and body["prompt"] == picture.request.prompt
+    assert picture.request.options["template"] == "a {cat}"

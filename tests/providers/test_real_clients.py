@@ -1,0 +1,200 @@
+"""Our requests beside those of the services' own clients, caught by the same server."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from loopback import SECRET, Loopback, b64, png
+from standins import STANDINS
+
+from pictura import TextToImage
+from pictura.providers._calls import Call
+from pictura.providers._sigv4 import signed
+
+PROMPT = "a cat — é 猫"
+
+
+def picture(asked):
+    return {"created": 1, "data": [{"b64_json": b64()}] * 1}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"size": "640x384"},
+        {"size": "640x384", "quality": "high", "background": "opaque", "moderation": "low"},
+        {"output_format": "webp", "output_compression": 50, "user": "me", "response_format": "b64_json"},
+    ],
+)
+def test_openai_generations(fields):
+    import openai
+
+    with Loopback(picture) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=SECRET)
+        client.images.generate(model="m", prompt=PROMPT, **fields)
+        TextToImage.from_preset(f"openai+{server.url}/v1#m", api_key=SECRET).generate(PROMPT, **fields)
+    theirs, ours = server.asked
+    assert ours.json == theirs.json
+    assert (ours.method, ours.path) == (theirs.method, theirs.path)
+    for name in ("authorization", "content-type", "accept"):
+        assert ours.headers[name] == theirs.headers[name]
+
+
+def test_openai_several_and_streamed():
+    import openai
+
+    with STANDINS["openai"].serve() as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=SECRET)
+        ours = TextToImage.from_preset(f"openai+{server.url}/v1#m", api_key=SECRET)
+        client.images.generate(model="m", prompt=PROMPT, n=3)
+        ours.generate(PROMPT, num_images=3)
+        events = list(client.images.generate(model="m", prompt=PROMPT, stream=True, partial_images=1))
+        told = list(ours.stream(PROMPT, previews=True, partial_images=1))
+    assert server.asked[0].json == server.asked[1].json
+    assert server.asked[2].json == server.asked[3].json
+    assert len(events) == len(told) == 2
+
+
+def test_openai_edits(tmp_path):
+    import openai
+
+    (tmp_path / "in.png").write_bytes(png())
+    with Loopback(picture) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=SECRET)
+        with (tmp_path / "in.png").open("rb") as image:
+            client.images.edit(model="m", prompt=PROMPT, image=image, size="16x8", quality="low")
+        ours = TextToImage.from_preset(f"openai+{server.url}/v1#m", api_key=SECRET)
+        ours.generate(PROMPT, image=str(tmp_path / "in.png"), size="16x8", quality="low")
+    theirs, mine = (asked.form for asked in server.asked)
+    assert mine.pop("image").startswith(b"\x89PNG") and theirs.pop("image") == png()
+    assert mine == theirs
+    assert server.asked[0].path == server.asked[1].path
+
+
+def test_azure():
+    import openai
+
+    with STANDINS["azure"].serve() as server:
+        client = openai.AzureOpenAI(
+            azure_endpoint=server.url, api_key=SECRET, api_version="2025-04-01-preview",
+            azure_deployment="dep",
+        )  # fmt: skip
+        client.images.generate(model="dep", prompt=PROMPT, size="16x8")
+        TextToImage.from_preset(f"azure+{server.url}#dep", api_key=SECRET).generate(PROMPT, size="16x8")
+    theirs, ours = server.asked
+    assert ours.path == theirs.path and ours.json == theirs.json
+    assert ours.headers["api-key"] == theirs.headers["api-key"] == SECRET
+    assert "authorization" not in ours.headers
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_huggingface_endpoint(kind):
+    import huggingface_hub
+
+    fields = {"negative_prompt": "dog", "height": 384, "width": 640, "num_inference_steps": 4,
+              "guidance_scale": 3.5, "seed": 7}  # fmt: skip
+    with STANDINS["huggingface"].serve() as server:
+        if kind == "sync":
+            client = huggingface_hub.InferenceClient(base_url=f"{server.url}/m", token=SECRET)
+            client.text_to_image(PROMPT, **fields)
+        else:
+
+            async def ask():
+                where = {"base_url": f"{server.url}/m", "token": SECRET}
+                async with huggingface_hub.AsyncInferenceClient(**where) as client:
+                    await client.text_to_image(PROMPT, **fields)
+
+            asyncio.run(ask())
+        remote = TextToImage.from_preset(f"{server.url}/m", api="huggingface", api_key=SECRET)
+        remote.generate(
+            PROMPT, negative_prompts="dog", size="640x384", num_steps=4, guidance_scale=3.5, seed=7
+        )
+    theirs, ours = server.asked
+    assert ours.json == theirs.json and ours.path == theirs.path == "/m"
+    for name in ("authorization", "content-type", "accept"):
+        assert ours.headers[name] == theirs.headers[name]
+
+
+@pytest.mark.parametrize("provider", ["fal-ai", "replicate", "together", "nscale", "wavespeed", "zai-org"])
+def test_huggingface_routes(provider):
+    """Path and body are those that the hub's own helpers prepare."""
+    from huggingface_hub.hf_api import InferenceProviderMapping
+    from huggingface_hub.inference._providers import PROVIDERS
+
+    helper = PROVIDERS[provider]["text-to-image"]
+    names = {"provider": provider, "providerId": "acme/flux", "hf_model_id": "org/m"}
+    mapping = InferenceProviderMapping(**names, task="text-to-image", status="live")
+    fields = {"height": 384, "width": 640, "seed": 7}
+    body = helper._prepare_payload_as_dict(PROMPT, dict(fields), mapping)
+    path = helper._prepare_route("acme/flux", "hf_key")
+
+    def answer(asked):
+        if asked.path.startswith("/api/models/"):
+            known = {"providerId": "acme/flux", "task": "text-to-image"}
+            return {"inferenceProviderMapping": {provider: known}}
+        if asked.path == "/picture.png":
+            return png()
+        done = {"status": "completed", "outputs": [f"{server.url}/picture.png"]}
+        done |= {"urls": {"get": "https://elsewhere.example/api/v3/predictions/1/result"}}
+        if asked.method == "GET":
+            return {"data": done, "task_status": "SUCCESS", "image_result": [{"url": "/picture.png"}]}
+        if provider in ("together", "nscale"):
+            return picture(asked)
+        return {"images": [{"url": f"{server.url}/picture.png"}], "output": [f"{server.url}/picture.png"],
+                "data": {**done, "status": "created"}, "task_status": "PROCESSING", "id": "t1"}  # fmt: skip
+
+    with Loopback(answer) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", server.url)
+        remote = TextToImage.from_preset(
+            "hf-inference://org/m", base_url=server.url, api_key=SECRET, provider=provider
+        )
+        remote.generate(PROMPT, size="640x384", seed=7)
+        remote.generate(PROMPT, size="640x384", seed=7)
+    asks = [asked for asked in server.asked if asked.path.startswith("/api/models/")]
+    assert len(asks) == 1  # which model it is there is asked once
+    ours = server.asked[1]
+    assert ours.path == f"/{provider}{path}" and ours.json == body
+    fetched = [asked for asked in server.asked if asked.path == "/picture.png"]
+    assert len(fetched) == (0 if provider in ("together", "nscale") else 2)
+
+
+# Signatures of Amazon's services
+
+KEY = {"access": "AKIDEXAMPLE", "secret": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "region": "us-east-1"}
+THEN = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("method", "signature"),
+    [
+        ("GET", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+        ("POST", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+    ],
+)
+def test_signatures_are_those_of_the_published_examples(method, signature):
+    plain = Call(method, "https://example.amazonaws.com/")
+    call = signed(plain, **KEY, token=None, service="service", now=THEN)
+    assert call.headers["authorization"].endswith(f"SignedHeaders=host;x-amz-date, Signature={signature}")
+
+
+@pytest.mark.parametrize("token", [None, "session/token+=="])
+def test_signatures_are_botocores(token, monkeypatch):
+    auth = pytest.importorskip("botocore.auth")
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    url = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.nova-canvas-v1%3A0/invoke"
+    content, headers = b'{"taskType": "TEXT_IMAGE"}', {"content-type": "application/json"}
+    now = datetime.now(UTC)
+    monkeypatch.setattr(auth, "get_current_datetime", lambda **_: now, raising=False)
+    request = AWSRequest("POST", url, headers=headers, data=content)
+    request.context["timestamp"] = now.strftime("%Y%m%dT%H%M%SZ")
+    auth.SigV4Auth(Credentials(KEY["access"], KEY["secret"], token), "bedrock", "eu-west-1").add_auth(request)
+    theirs = request.headers
+    then = datetime.strptime(theirs["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    call = Call("POST", url, headers, content=content)
+    ours = signed(call, **{**KEY, "region": "eu-west-1"}, token=token, service="bedrock", now=then)
+    assert ours.headers["authorization"] == theirs["Authorization"]
