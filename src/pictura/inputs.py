@@ -20,7 +20,7 @@ from pictura.attachments import attached
 from pictura.columns import SINGULAR, decoded, uneven, unstacked
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.options import Option
-from pictura.request import MAX_SEED, Request, random_seed
+from pictura.request import MAX_SEED, Options, Request, random_seed
 from pictura.text import wording
 
 __all__ = [
@@ -150,7 +150,7 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
     cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
     options = {name: o.default for name, o in family.options.items() if o.default is not None}
     defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
-    wanted = replace(request, options=kept, model=model.name, **cleared)
+    wanted = request.amended(options=Options(kept), model=model.name, **cleared)
     _check_options(wanted.options, family)
     resolve = getattr(family, "resolve", None)
     seeded = model.seeds is not None
@@ -189,7 +189,7 @@ def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[It
             own = random_seed(model.seeds - call.num_images + 1)
         for copy in range(call.num_images):
             seed = _plus(own, copy) if call.seed is None else _plus(call.seed, index)
-            done, ignored = complete(replace(merged, seed=seed), model, strict=call.strict, call=call)
+            done, ignored = complete(merged.amended(seed=seed), model, strict=call.strict, call=call)
             yield Item(index=index, request=done, ignored=ignored)
             index += 1
 
@@ -203,7 +203,8 @@ def _merged(request: Request, call: Call) -> Request:
                 f"{name} is {shown(said[name])} in the request and {shown(value)} in the call; say it once",
                 parameter=name,
             )
-    return replace(request, **call.values, options={**request.options, **call.options})
+    options = Options({**request.options, **call.options}) if call.options else request.options
+    return request.amended(**call.values, options=options)
 
 
 def whole(name: str, value: object, most: int, *, least: int = 1) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -103,7 +104,15 @@ class Request:
         options = {**extra, **defaults.get("options", {}), **self.options}
         if seeded and self.seed is None and given.get("seed") is None:
             given["seed"] = random_seed()
-        return replace(self, **given, options=options)
+        changed = given or len(options) != len(self.options)
+        return replace(self, **given, options=options) if changed else self
+
+    def amended(self, **values: Any) -> Request:
+        """This request with other values that are known to be well formed: `replace` without its checks."""
+        new = copy.copy(self)
+        for name, value in values.items():
+            object.__setattr__(new, name, value)
+        return new
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of every field that is set."""

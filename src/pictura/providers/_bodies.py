@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import json
-import warnings
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -125,9 +124,7 @@ def decoded(content: bytes) -> Image.Image:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if max(image.size) > MAX_SIDE:
             raise ProviderError(
                 f"a picture of {image.width}x{image.height} pixels, where at most {MAX_SIDE} a side are read",
@@ -139,7 +136,7 @@ def decoded(content: bytes) -> Image.Image:
         return plain
     except (ProviderError, MemoryError):
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ProviderError("a picture of far more pixels than are read", again=False) from None
     except Exception:  # PIL's readers raise whatever the damage leads to
         raise ProviderError(f"{len(content)} bytes of {_kind(content)} in place of a picture") from None

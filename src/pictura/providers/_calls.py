@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["AGAIN", "LIMIT", "WAITED", "Call", "Flow", "More", "Reply", "Undo", "Wait", "Work"]
 
 T = TypeVar("T")
+_encoded = _json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # statuses that may go away
 LIMIT = 64 << 20  # bytes of an answer; ten pictures of 4 megapixels in base64 stay below it
 
@@ -54,7 +55,7 @@ class Call:
         """The bytes to send."""
         if self.json is None:
             return self.content
-        return _json.dumps(self.json, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encoded(self.json).encode()
 
     @property
     def timeouts(self) -> tuple[float, float]:

@@ -252,19 +252,21 @@ class Service:
         except ProviderError as error:
             raise self.error(f"answered with {error}") from None
         notes = [self.shown(note) for note in entry.notes if note]
-        changes: dict[str, Any] = dict(entry.changes)
+        changes: dict[str, Any] = {}
         seed = entry.seed
         if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED:
             if request.seed not in (None, seed) and index == 0:
                 notes.append(f"the service used seed {seed}")
             changes["seed"] = seed
         if "size" in self.parameters:
-            if request.size is None:
+            if request.size is None and "size" not in entry.changes:
                 changes["size"] = image.size
-            elif request.size != image.size:
+            elif request.size not in (None, image.size):
                 notes.append(f"the service drew {image.width}x{image.height}")
+        if entry.changes:
+            request = replace(request, **entry.changes)
         if changes:
-            request = replace(request, **changes)
+            request = request.amended(**changes)
         return Picture(image=image, request=request, notes=tuple(notes), index=index)
 
     # Words
