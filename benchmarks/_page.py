@@ -13,7 +13,7 @@ from typing import Any
 
 from _common import RESULTS, ROOT
 
-NAMES = ("startup", "networks", "engine", "training", "samplers")
+NAMES = ("startup", "networks", "engine", "training", "samplers", "remote")
 PAGE = ROOT / "docs" / "performance.md"
 
 
@@ -179,6 +179,32 @@ ours through sampler, guidance and engine, theirs a scheduler in the loop that d
 {table(["sampler", "Pictura", "diffusers", "ratio"], rows)}
 
 Ratios {min(ratios):.2f} to {max(ratios):.2f}.
+"""
+
+
+def remote(r: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            shown(r["rows_per_second"][name]),
+            f"{r['of_possible'][name]:.0%}",
+            f"{r['of_bare'][name]:.0%}",
+            shown(r["microseconds_a_row"][name]),
+        ]
+        for name in r["rows_per_second"]
+    ]
+    memory = r["mebibytes"]
+    head = ["client", "rows/s", "of the possible", "of bare sockets", "processor time a row, µs"]
+    return f"""## Remote models
+
+{r["at_once"]} requests at once to a server on loopback that answers each in {1000 * r["answer_seconds"]:g} ms
+with a small picture: {r["possible"]:,.0f} rows a second are possible. Bare sockets ask and read nothing; the
+others read the answer; `astream` and `stream` also complete each request and decode each picture.
+
+{table(head, rows)}
+
+`astream` reaches 95 % of the possible: {verdict(r["of_possible"]["astream"] >= 0.95)}. Memory after
+{r["rows_for_memory"]:,} rows: {memory["after"]} MiB, {memory["after"] - memory["before"]:+.1f} MiB.
 """
 
 

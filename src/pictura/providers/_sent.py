@@ -30,6 +30,8 @@ def options_of(request: Request, *left_out: str, own: Collection[str] = ()) -> d
 
     own: of the latter, what the service has an option of the same name for.
     """
+    if not request.options:
+        return {}
     plain = request.to_dict().get("options", {})
     return {name: value for name, value in plain.items() if name not in {*left_out, *OPTIONS.difference(own)}}
 

@@ -1,0 +1,130 @@
+"""Remote models: rows a second at 256 at once against a server that answers in 50 ms.
+
+The same server is asked by a bare loop over sockets that reads nothing of the answers, by `astream` and
+`stream`, and by the openai package. Memory is read before and after many rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from _common import arguments, in_turn, machine, spread, write
+
+from pictura import TextToImage
+
+AT_ONCE, SECONDS = 256, 0.05
+BODY = b'{"model":"m","prompt":"a cat"}'
+CALL = b"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+def prompts(count: int) -> Iterator[str]:
+    return (f"a cat, number {index}" for index in range(count))
+
+
+async def bare(port: int, count: int) -> None:
+    """What a client can reach that does nothing: ask, wait for the end of the answer, ask again."""
+    left = iter(range(count))
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in left:
+            writer.write(CALL)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.rpartition(b":")[2]))
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+
+async def astreamed(model: TextToImage, count: int) -> None:
+    async for _ in model.astream(prompts(count)):
+        pass
+
+
+def streamed(model: TextToImage, count: int) -> None:
+    for _ in model.stream(prompts(count)):
+        pass
+
+
+async def openais(port: int, count: int) -> None:
+    """The package of the service itself; it does not decode the picture."""
+    import openai
+
+    left = prompts(count)
+    async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="k") as client:
+
+        async def one() -> None:
+            for prompt in left:
+                await client.images.generate(model="m", prompt=prompt)
+
+        await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+
+def measured(work: Callable[[], object], count: int, used: list[float]) -> float:
+    """Rows a second; the microseconds of processor time a row go to `used`."""
+    started, before = time.perf_counter(), time.process_time()
+    work()
+    used.append(1e6 * (time.process_time() - before) / count)
+    return count / (time.perf_counter() - started)
+
+
+def resident() -> float:
+    """MiB of this process in memory."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main() -> None:
+    options, before = arguments(__doc__ or ""), machine()
+    runs, rows, few, many = (1, 600, 300, 1000) if options.quick else (5, 20_000, 2000, 100_000)
+    script = Path(__file__).with_name("_answers.py")
+    server = subprocess.Popen([sys.executable, str(script), str(SECONDS)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        model = TextToImage.from_preset(f"openai+http://127.0.0.1:{port}/v1#m", concurrency=AT_ONCE)
+        ways: dict[str, tuple[Callable[[], object], int]] = {
+            "bare sockets": (lambda: asyncio.run(bare(port, rows)), rows),
+            "astream": (lambda: asyncio.run(astreamed(model, rows)), rows),
+            "stream": (lambda: streamed(model, rows), rows),
+            "openai package": (lambda: asyncio.run(openais(port, few)), few),
+        }
+        used: dict[str, list[float]] = {name: [] for name in ways}
+        calls = {
+            name: lambda work=work, count=count, name=name: measured(work, count, used[name])
+            for name, (work, count) in ways.items()
+        }
+        rates = in_turn(calls, runs)
+        marks = [resident()]
+        asyncio.run(astreamed(model, many))
+        marks.append(resident())
+    finally:
+        server.terminate()
+        server.wait()
+    possible = AT_ONCE / SECONDS
+    told = {name: spread(values, 0) for name, values in rates.items()}
+    bare_rate = told["bare sockets"]["median"]
+    results: dict[str, Any] = {
+        "at_once": AT_ONCE,
+        "answer_seconds": SECONDS,
+        "possible": possible,
+        "rows_per_second": told,
+        "of_possible": {name: round(one["median"] / possible, 3) for name, one in told.items()},
+        "of_bare": {name: round(one["median"] / bare_rate, 3) for name, one in told.items()},
+        "microseconds_a_row": {name: spread(values[1:], 1) for name, values in used.items()},
+        "rows_for_memory": many,
+        "mebibytes": {"before": round(marks[0], 1), "after": round(marks[1], 1)},
+    }
+    write("remote", results, options, before)
+
+
+if __name__ == "__main__":
+    main()
