@@ -199,7 +199,7 @@ def test_what_is_ignored_is_said():
 
 def test_what_shapes_the_words_is_not_sent():
     with Loopback(lambda asked: data({"b64_json": b64()})) as server:
-        picture = model(server).generate("a {cat}", style="pixel-art")
+        picture = model(server).generate("a {cat|dog}")
     (body,) = server.bodies()
     assert set(body) == {"model", "prompt"} and body["prompt"] == picture.request.prompt
-    assert picture.request.options["template"] == "a {cat}"
+    assert picture.request.options["template"] == "a {cat|dog}"

@@ -26,7 +26,7 @@ def picture(asked):
         {},
         {"size": "640x384"},
         {"size": "640x384", "quality": "high", "background": "opaque", "moderation": "low"},
-        {"output_format": "webp", "output_compression": 50, "user": "me", "response_format": "b64_json"},
+        {"output_format": "webp", "output_compression": 50, "style": "vivid", "response_format": "b64_json"},
     ],
 )
 def test_openai_generations(fields):
@@ -91,8 +91,10 @@ def test_azure():
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_huggingface_endpoint(kind):
+def test_huggingface_endpoint(kind, monkeypatch):
     import huggingface_hub
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
     fields = {"negative_prompt": "dog", "height": 384, "width": 640, "num_inference_steps": 4,
               "guidance_scale": 3.5, "seed": 7}  # fmt: skip

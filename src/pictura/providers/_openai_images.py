@@ -24,6 +24,7 @@ _OPTIONS = (
     Option(name="quality", type=str, default=None, help="How much work goes into it, such as high."),
     Option(name="background", type=str, default=None, help="transparent, opaque or auto."),
     Option(name="moderation", type=str, default=None, help="How strict the filter is: auto or low."),
+    Option(name="style", type=str, default=None, help="vivid or natural, where the model knows them."),
     Option(name="output_format", type=str, default=None, help="What travels: png, jpeg or webp."),
     Option(name="output_compression", type=int, default=None, help="For jpeg and webp, 0..100."),
     Option(name="partial_images", type=int, default=None, help="Previews to send on the way, 0..3."),
