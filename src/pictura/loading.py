@@ -106,7 +106,7 @@ def load(
             "load it with pictura.TextToImage.from_preset"
         )
     if recipe.family == checkpoints.DIFFUSERS:
-        return _bridged(found, place, kind, load_weights)
+        return _bridged(found, place, devices.precision(dtype, place), load_weights)
     architecture = _changed(recipe.architecture, changes or {}, load_weights)
     assets = checkpoints.complete(recipe, found.layout) if load_weights else checkpoints.assets(recipe)
     entries = recipe.entries if load_weights else None
