@@ -12,8 +12,10 @@ from pictura.engine import Ask
 from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
+from pictura.families.latent.options import BLOCK_CACHE
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, read_t5, read_vector
 from pictura.levels import Level
+from pictura.nn.block_cache import BlockCache
 from pictura.nn.clip import ClipText
 from pictura.nn.t5 import T5Encoder
 from pictura.nn.vae import AutoencoderKL
@@ -28,6 +30,7 @@ OPTIONS = (
         name="true_guidance_scale", type=float, default=1.0,
         help="guidance away from the negative prompt; above 1 the network is asked twice",
     ),
+    BLOCK_CACHE,
 )  # fmt: skip
 
 
@@ -131,7 +134,8 @@ class Flux(LatentDiffusion):
         "transformer": latents x, time (b,) up to 1, context, pooled[, guidance (b,)] -> velocity."""
         if net == "text_encoder":
             return clip_answer(self.parts[net], None, **inputs)
-        answer: Tensor = self.parts[net](**inputs)
+        more = {"cache": variant} if isinstance(variant, BlockCache) else {}
+        answer: Tensor = self.parts[net](**inputs, **more)
         return answer
 
     # Training

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pictura.nn.block_cache import BlockCache
 from pictura.nn.mmdit import Conditioning, JointBlock, Modulation, SingleBlock, normal, rotations, shifted
 
 DEFAULTS: dict[str, Any] = {
@@ -52,13 +53,15 @@ class FluxTransformer(nn.Module):
         residuals: Sequence[Tensor] = (),
         single_residuals: Sequence[Tensor] = (),
         mask: Tensor | None = None,
+        cache: BlockCache | None = None,
     ) -> Tensor:
         """Velocity (noise - picture) of x (b, c, h, w), four channels of the configuration to one here, at
         time (b,), the noise's share in [0, 1]; context (b, m, k), pooled (b, k'), guidance (b,) for models
         that were distilled with it.
 
         residuals, single_residuals: of a ControlNet, each (b, n, d), spread over the blocks of either kind.
-        mask (b or 1, 1, m + n, m + n): what attends to what, text first.
+        mask (b or 1, 1, m + n, m + n): what attends to what, text first. cache: for one row alone, see
+        `nn.block_cache`.
         """
         h, w = x.shape[-2] // 2, x.shape[-1] // 2
         m = context.shape[1]
@@ -66,18 +69,29 @@ class FluxTransformer(nn.Module):
         x = self.x_embedder(pack(x))
         c = self.time_text_embed(1000 * time, pooled, None if guidance is None else 1000 * guidance)
         text = self.context_embedder(context)
+        given = first = x
         for i, block in enumerate(self.transformer_blocks):
             x, text = block(x, text, c, by, mask)
             if residuals:
                 x = x + residuals[i // math.ceil(len(self.transformer_blocks) / len(residuals))]
+            if cache is not None and i == 0:
+                first = x
+                if (rest := cache.rest(first - given)) is not None:
+                    return self._finish(first + rest, c, h, w)
         x = torch.cat([text, x], 1)
         for i, block in enumerate(self.single_transformer_blocks):
             x = block(x, c, by, mask)
             if single_residuals:
                 at = i // math.ceil(len(self.single_transformer_blocks) / len(single_residuals))
                 x = torch.cat([x[:, :m], x[:, m:] + single_residuals[at]], 1)
+        x = x[:, m:]
+        if cache is not None:
+            cache.keep(first - given, x - first)
+        return self._finish(x, c, h, w)
+
+    def _finish(self, x: Tensor, c: Tensor, h: int, w: int) -> Tensor:
         scale, shift = self.norm_out(c)
-        return unpack(self.proj_out(shifted(normal(x[:, m:]), shift, scale)), h, w)
+        return unpack(self.proj_out(shifted(normal(x), shift, scale)), h, w)
 
 
 def positions(m: int, h: int, w: int) -> Tensor:

@@ -82,6 +82,9 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
             raise ParameterError(
                 f"{name} is {shown(value)}; give a number above 0 up to {most:g}", parameter=name
             )
+    if not 0 <= (options.get("block_cache") or 0.0) <= 1:
+        value = options["block_cache"]
+        raise ParameterError(f"block_cache is {shown(value)}; give 0 to 1", parameter="block_cache")
     if not 0 <= (options.get("guidance_rescale") or 0.0) <= 1:
         value = options["guidance_rescale"]
         raise ParameterError(f"guidance_rescale is {shown(value)}; give 0 to 1", parameter="guidance_rescale")

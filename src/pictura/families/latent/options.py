@@ -5,6 +5,10 @@ from __future__ import annotations
 from pictura.families import Option
 from pictura.text.prompts import SYNTAXES
 
+BLOCK_CACHE = Option(
+    name="block_cache", type=float, default=0.0,
+    help="leave out most blocks of steps whose first block is off by less than this, such as 0.1",
+)  # fmt: skip
 OPTIONS = (
     Option(
         name="eta", type=float, default=None, help="share of fresh noise a step, for samplers that have it"

@@ -13,8 +13,10 @@ from pictura.engine import Ask
 from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
+from pictura.families.latent.options import BLOCK_CACHE
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip, read_t5
 from pictura.levels import Level
+from pictura.nn.block_cache import BlockCache
 from pictura.nn.clip import ClipText
 from pictura.nn.t5 import T5Encoder
 from pictura.nn.vae import AutoencoderKL
@@ -28,6 +30,7 @@ CLIPS = ("text_encoder", "text_encoder_2")
 T5 = "text_encoder_3"
 OPTIONS = (
     Option(name="max_sequence_length", type=int, default=LENGTH, help="tokens that T5 reads, up to 512"),
+    BLOCK_CACHE,
     Option(name="clip_skip", type=int, default=0, help="read the text this many layers before the last"),
 )
 
@@ -128,7 +131,8 @@ class StableDiffusion3(LatentDiffusion):
         n) -> (b, n, d). "transformer": latents x, time (b,) up to 1000, context, pooled -> velocity."""
         if net in CLIPS:
             return clip_answer(self.parts[net], layer_of(variant), **inputs)
-        answer: Tensor = self.parts[net](**inputs)
+        more = {"cache": variant} if isinstance(variant, BlockCache) else {}
+        answer: Tensor = self.parts[net](**inputs, **more)
         return answer
 
     # Training

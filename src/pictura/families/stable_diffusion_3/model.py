@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pictura.errors import ParameterError
+from pictura.nn.block_cache import BlockCache
 from pictura.nn.mmdit import Conditioning, JointBlock, Modulation, normal, shifted
 
 DEFAULTS: dict[str, Any] = {
@@ -81,16 +82,18 @@ class MMDiT(nn.Module):
         residuals: Sequence[Tensor] = (),
         mask: Tensor | None = None,
         skip: Collection[int] = (),
+        cache: BlockCache | None = None,
     ) -> Tensor:
         """Velocity (noise - picture) of x (b, c, h, w) at time (b,), 1000 times the noise's share; context
         (b, m, k), pooled (b, k').
 
         residuals: of a ControlNet, each (b, n, d), spread over the blocks. mask (b or 1, 1, m + n, m + n):
-        what attends to what, text first. skip: blocks to leave out.
+        what attends to what, text first. skip: blocks to leave out. cache: for one row alone, see
+        `nn.block_cache`.
         """
         b, _, h, w = x.shape
         p, count = self.patch, len(self.transformer_blocks)
-        x = self.pos_embed(x)
+        x = given = first = self.pos_embed(x)
         c = self.time_text_embed(time, pooled)
         text = self.context_embedder(context)
         for i, block in enumerate(self.transformer_blocks):
@@ -98,6 +101,14 @@ class MMDiT(nn.Module):
                 x, text = block(x, text, c, mask=mask)
             if residuals and i < count - 1:
                 x = x + residuals[int(i / (count / len(residuals)))]
+            if cache is not None and i == 0:
+                first = x
+                if (rest := cache.rest(first - given)) is not None:
+                    x = first + rest
+                    break
+        else:
+            if cache is not None:
+                cache.keep(first - given, x - first)
         scale, shift = self.norm_out(c)
         x = self.proj_out(shifted(normal(x), shift, scale))  # (b, n, p p c)
         return x.view(b, h // p, w // p, p, p, self.channels).permute(0, 5, 1, 3, 2, 4).reshape(b, -1, h, w)
