@@ -235,3 +235,27 @@ def test_buckets_of_distance(count: int, furthest: int) -> None:
 
     expected = T5Attention._relative_position_bucket(away, True, count, furthest)
     assert torch.equal(buckets(away, count, furthest), expected)
+
+
+PUBLISHED = {
+    # name: (class, configuration, whether it projects, parameters)
+    "CLIP-L": (ClipText, (768, 3072, 12, 12, 768), False, 123_060_480),
+    "OpenCLIP-H, 23 layers": (ClipText, (1024, 4096, 23, 16, 512), False, 340_387_840),
+    "OpenCLIP-bigG": (ClipText, (1280, 5120, 32, 20, 1280), True, 694_659_840),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_clip_encoders_have_their_size(name: str) -> None:
+    kind, sizes, projected, count = PUBLISHED[name]
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "projection_dim")
+    with torch.device("meta"):
+        network = kind(dict(zip(names, sizes, strict=True)), projected=projected)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
+def test_t5_xxl_has_its_size() -> None:
+    sizes = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+    with torch.device("meta"):
+        network = T5Encoder({**sizes, "feed_forward_proj": "gated-gelu"})
+    assert sum(parameter.numel() for parameter in network.parameters()) == 4_762_310_656
