@@ -18,7 +18,7 @@ from pictura.families.latent.guiding import ALL, Region, regional, tiled, togeth
 from pictura.inputs import Model, complete
 from pictura.levels import Level
 from pictura.request import Request
-from pipelines import family_of, pipeline, sd1, sdxl
+from pipelines import family_of, pipeline, sd1, sdxl, unet
 
 IMG2IMG = {
     "sd1": diffusers.StableDiffusionImg2ImgPipeline,
@@ -112,6 +112,27 @@ def test_samplers_that_begin_at_a_picture(models, sampler):
     pipe.scheduler = kept
 
 
+def test_the_refiner_of_xl():
+    """One encoder, five numbers beside the text, the last of them a score."""
+    rng = random.Random("refiner")
+    base = sdxl(rng)
+    second = base.text_encoder_2
+    body = unet(
+        rng, second.config.hidden_size, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=second.config.projection_dim + 40,
+    )  # fmt: skip
+    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=second, unet=body,
+        tokenizer_2=base.tokenizer_2, scheduler=base.scheduler, requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False, add_watermarker=False,
+    )  # fmt: skip
+    ours = family_of(pipe, "sdxl")
+    call = {"image": picture(), "strength": 0.5, "num_inference_steps": 8, "guidance_scale": 3.0}
+    options = {"image": picture(), "strength": 0.5, "aesthetic_score": 7.0}
+    mine = drawn(ours, seed=7, num_steps=8, guidance_scale=3.0, options=options)
+    close(mine, theirs(type(pipe), pipe, aesthetic_score=7.0, **call))
+
+
 def inpainting(kind):
     rng = random.Random(f"inpaint/{kind}")
     pipe = (sd1 if kind == "sd1" else sdxl)(rng, channels=9)
@@ -142,8 +163,11 @@ def test_a_network_for_inpainting(kind, strength):
         completed(ours)
 
 
-@pytest.mark.parametrize("kind", ["sd1", "sdxl", "sd3", "flux-dev"])
-def test_a_plain_network_keeps_what_is_not_masked(models, kind):
+@pytest.mark.parametrize(
+    ("kind", "strength"),
+    [("sd1", 0.6), ("sdxl", 0.6), ("sd3", 0.6), ("flux-dev", 0.6), ("sd1", 1.0), ("sdxl", 1.0)],
+)
+def test_a_plain_network_keeps_what_is_not_masked(models, kind, strength):
     """As their pipelines blend it, for samplers that draw nothing on the way."""
     names = {
         "sd1": "StableDiffusionInpaintPipeline",
@@ -155,13 +179,13 @@ def test_a_plain_network_keeps_what_is_not_masked(models, kind):
     call = {
         "image": picture(),
         "mask_image": box_mask(),
-        "strength": 0.6,
+        "strength": strength,
         "num_inference_steps": 8,
         "guidance_scale": 3.0,
         "width": 48,
         "height": 32,
     }
-    options = {"image": picture(), "mask": box_mask(), "strength": 0.6}
+    options = {"image": picture(), "mask": box_mask(), "strength": strength}
     mine = drawn(ours, seed=7, num_steps=8, guidance_scale=3.0, options=options)
     other = theirs(getattr(diffusers, names[kind]), pipe, **call)
     if kind == "sd3":  # whose pipeline decodes here without the shift of the latents, and there with it

@@ -203,6 +203,19 @@ def test_a_latent_consistency_model_is_told_its_guidance():
     close(mine, theirs(distilled, steps=4, guidance_scale=8.5))
 
 
+def test_latents_with_a_scale_for_each_channel():
+    pipe, _ = pair("sdxl", 0)
+    kept = pipe.vae.config
+    told = {"latents_mean": [-1.6, 1.1, -0.3, 2.5], "latents_std": [8.4, 5.9, 5.3, 6.5]}
+    pipe.vae.register_to_config(**told, scaling_factor=0.5)
+    try:
+        ours = family_of(pipe, "sdxl")
+        mine = drawn(ours, seed=2, num_steps=2, size=(32, 32), guidance_scale=3.0)
+        close(mine, theirs(pipe, seed=2, steps=2, size=(32, 32), guidance_scale=3.0))
+    finally:
+        pipe.vae.register_to_config(**{**kept, "latents_mean": None, "latents_std": None})
+
+
 def test_the_first_noise_is_theirs():
     pipe, ours = pair("sd1", 0)
     request = request_for(ours, seed=11, num_steps=2, size=(48, 32))

@@ -220,7 +220,7 @@ class LatentDiffusion(Training):
         if part.tile:
             side = self.native // self.vae.factor
             predict = guiding.tiled(predict, height, width, min(side, max(height, width)))
-        denoise = start.kept(self._denoise(plan, predict), begun)
+        denoise = start.kept(self._denoise(plan, predict), begun, plan.levels[begun.begin])
         options = checks.sampler_options(plan.sampler, request.options)
         solver = schedulers.solver(plan, begun.x, noise, begin=begun.begin, **options)
         latent = yield from translate(solver, watched(denoise, note))
@@ -289,16 +289,21 @@ class LatentDiffusion(Training):
 
     def scaled(self, z: Tensor) -> Tensor:
         """The autoencoder's latent as the model sees it."""
-        factor, shift = self._scaling()
+        factor, shift = self._scaling(z)
         return (z - shift) * factor
 
     def unscaled(self, z: Tensor) -> Tensor:
-        factor, shift = self._scaling()
+        factor, shift = self._scaling(z)
         return z / factor + shift
 
-    def _scaling(self) -> tuple[float, float]:
+    def _scaling(self, z: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """One factor and shift, or some files' own for each channel."""
         vae = self.architecture["vae"]
-        return float(vae.get("scaling_factor") or 0.18215), float(vae.get("shift_factor") or 0.0)
+        factor = float(vae.get("scaling_factor") or 0.18215)
+        if vae.get("latents_mean") is None or vae.get("latents_std") is None:
+            return factor, float(vae.get("shift_factor") or 0.0)
+        mean, std = (z.new_tensor(vae[name]).view(1, -1, 1, 1) for name in ("latents_mean", "latents_std"))
+        return factor / std, mean
 
     def _palette(self, rows: Tensor) -> Tensor:
         """Decode even latents, one for each channel, up and down, and look at the mean colours."""

@@ -49,10 +49,12 @@ class Pass:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Begun:
     """x at level `begin`. `known` and `mask` (1, 1, h, w): the latent that stays where the mask is 0.
-    beside (1, k, h, w): what an inpainting network sees beside x."""
+    shown: what the network sees at that level instead of x. beside (1, k, h, w): what an inpainting network
+    sees beside x."""
 
     x: Tensor
     begin: int = 0
+    shown: Tensor | None = None
     known: Tensor | None = None
     mask: Tensor | None = None
     beside: Tensor | None = None
@@ -120,12 +122,15 @@ def prepare(
     if family.inpaints:
         hidden = yield from encoded(family, source * (mask < 0.5), noise)
         return Begun(x=x, begin=at, beside=torch.cat([small, hidden], 1), regions=regions)
-    if whole:
-        x = small * plan.start * fresh + (1 - small) * x
-    return Begun(x=x, begin=at, known=known, mask=small, regions=regions)
+    if not whole:
+        return Begun(x=x, begin=at, known=known, mask=small, regions=regions)
+    # All of it is noise to the network at first, as in the field; the solver needs the known part in it.
+    shown = plan.start * fresh
+    x = small * shown + (1 - small) * x
+    return Begun(x=x, begin=at, shown=shown, known=known, mask=small, regions=regions)
 
 
-def kept(denoise: Denoise, begun: Begun) -> Denoise:
+def kept(denoise: Denoise, begun: Begun, first: Level) -> Denoise:
     """Answer with the known latent outside the mask (Lugmayr et al. 2022, eq. 8, on x_0).
 
     x was alpha * known + sigma * noise there, and a solver that draws nothing keeps it so at every level.
@@ -135,7 +140,8 @@ def kept(denoise: Denoise, begun: Begun) -> Denoise:
         return denoise
 
     def blended(x: Tensor, level: Level) -> SubProgram:
-        x0 = yield from denoise(x, level)
+        seen = begun.shown if begun.shown is not None and level == first else x
+        x0 = yield from denoise(seen, level)
         return mask * x0 + (1 - mask) * known
 
     return blended

@@ -120,17 +120,19 @@ class StableDiffusion(LatentDiffusion):
         if self.xl:
             assert condition.pooled is not None
             ids = micro(request, self.xl, negative=condition.negative, count=self._ids())
-            inputs |= {"pooled": condition.pooled, "size": torch.tensor([ids])}
+            inputs |= {"pooled": condition.pooled, "size": torch.tensor([[round(1000 * number) for number in ids]])}
         if self.unet.config.time_cond_proj_dim:
             inputs["guidance"] = torch.tensor([request.guidance_scale or 0.0])
         return Ask("unet", inputs)
 
     def component(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
         """ "text_encoder", "text_encoder_2": ids (b, 77) -> see `clip_answer`. "unet": latents x, time (b,),
-        context (b, n, d), for XL pooled and size (b, 6) -> noise or velocity."""
+        context (b, n, d), for XL pooled and 1000 times size (b, 6) -> noise or velocity."""
         if net != "unet":
             return clip_answer(self.parts[net], layer_of(variant), **inputs)
-        added = self.unet.sizes(inputs["pooled"], inputs["size"].float()) if "pooled" in inputs else None
+        added = None
+        if "pooled" in inputs:  # whole thousandths, which half precision does not round
+            added = self.unet.sizes(inputs["pooled"], inputs["size"].float() / 1000)
         wide, told = self.unet.config.time_cond_proj_dim, None
         if wide:
             told = _waves(inputs["guidance"].float() - 1, wide).to(inputs["x"])
@@ -158,10 +160,10 @@ class StableDiffusion(LatentDiffusion):
         if not self.xl:
             return {"context": texts[0].last}
         context = torch.cat([text.hidden[-2] for text in texts], -1)
-        return {"context": context, "pooled": texts[-1].projected, "size": batch["size"][:, : self._ids()]}
+        return {"context": context, "pooled": texts[-1].projected, "size": 1000 * batch["size"][:, : self._ids()]}
 
     def predict_rows(self, x: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        extra = {"guidance": torch.ones(len(x))} if self.unet.config.time_cond_proj_dim else {}
+        extra = {"guidance": torch.ones(len(x), device=x.device)} if self.unet.config.time_cond_proj_dim else {}
         return self.component("unet", (), x=x, time=time, **condition, **extra)
 
 
