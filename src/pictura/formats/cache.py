@@ -16,7 +16,7 @@ __all__ = ["Cached", "cached", "remove"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cached:
-    """A model in a cache. handle: its name without a revision or version. size: bytes of all its revisions."""
+    """A model in a cache. handle: its name without a revision or version. size: in bytes, all revisions."""
 
     handle: str
     size: int
