@@ -134,7 +134,8 @@ def complete(recipe: Recipe, layout: Layout) -> dict[str, bytes]:
     found = assets(recipe)
     plan = recipe.plan
     lacking = [name for name in (plan.required if plan else ()) if name not in recipe.architecture]
-    lacking += [name for name in (plan.tokenizers if plan else ()) if name not in found]
+    if layout.kind != "keras":  # whose presets may be networks alone
+        lacking += [name for name in (plan.tokenizers if plan else ()) if name not in found]
     if lacking:
         raise CheckpointError(
             f"{str(layout.path)!r}, a {recipe.family} model, has no {' and no '.join(lacking)}; give "

@@ -1,0 +1,39 @@
+"""Options of the whole suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Record = Callable[[str, str, float], None]
+FIGURES: dict[str, dict[str, dict[str, object]]] = {}  # model -> form -> what was measured
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--figures", metavar="FILE", help="write what the parity tests measure to this JSON file"
+    )
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """record(model, form, figure): the largest relative difference that a test found; the worst is kept."""
+
+    def keep(model: str, form: str, figure: float) -> None:
+        test = request.node.nodeid.partition("[")[0]
+        known = FIGURES.setdefault(model, {}).get(form)
+        if known is None or figure > float(str(known["difference"])):
+            FIGURES[model][form] = {"difference": figure, "test": test}
+
+    return keep
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    target = request.config.getoption("--figures")
+    if target is not None:
+        Path(target).write_text(json.dumps(FIGURES, indent=2, sort_keys=True) + "\n")
