@@ -58,7 +58,8 @@ def test_other_libraries_read_the_outputs(form: str, tmp_path: Path) -> None:
     assert (np.asarray(alone) == rows[-1]["image"]).all()
     if form == "folder":
         made = Picture.open(out / "00000002-1.png")
-        assert made.request == alone.request and json.loads(rows[5]["options"]) == {}
+        assert made.request == alone.request
+        assert json.loads(rows[5]["options"]) == alone.request.to_dict()["options"]
 
 
 def test_the_command_and_imagefolder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,8 @@ def found(item: Item, candidate: int, path: Path, *, model_digest: str | None, l
     except (OSError, InputError):
         return None
     asked, made = item.candidates[candidate].to_dict(), picture.request.to_dict()
+    if "template" in made.get("options", {}):  # the prompt had choices in it
+        made["prompt"] = made["options"]["template"]
     given = {**asked.pop("options", {}), **asked}
     made = {**made.pop("options", {}), **made}
     same = all(made.get(name) == value for name, value in given.items() if name not in picture.ignored)

@@ -59,10 +59,10 @@ class Keeper:
 
     def keep(self, group: Sequence[Drawn]) -> None:
         """Store a group and settle every item whose last candidate is in it. FileError where it cannot be."""
+        new = [drawn for drawn in group if drawn.data and not drawn.stored]
+        self._store.put_all([(self._place(drawn.item, drawn.candidate), drawn.data) for drawn in new])
         complete = []
         for drawn in group:
-            if drawn.data and not drawn.stored:
-                self._store.put(self._place(drawn.item, drawn.candidate), drawn.data)
             waiting = self._open.setdefault(drawn.item.index, {})
             waiting[drawn.candidate] = replace(drawn, data=b"")
             if len(waiting) == max(1, len(drawn.item.candidates)):

@@ -189,11 +189,13 @@ class Ledger:
         """Files that were written before a picture of theirs was made after all."""
         return [row[0] for row in self._db.execute("SELECT shard FROM reopened ORDER BY shard")]
 
-    def compact(self) -> None:
-        """Write the ledger anew in order, so that equal ledgers are equal files whatever their history."""
+    def finish(self) -> None:
+        """Close the ledger as finished, as only the file says that takes its place: written anew in
+        order, so that equal ledgers are equal files whatever their history."""
         fresh = self._path.with_suffix(".fresh")
         with _told(self._path):
-            fresh.unlink(missing_ok=True)
+            for left in self._path.parent.glob(f"{fresh.name}*"):
+                left.unlink()
             copy = sqlite3.connect(fresh, isolation_level=None)
             with closing(copy):
                 copy.executescript(SCHEMA)
@@ -202,6 +204,7 @@ class Ledger:
                 copy.execute("INSERT INTO count SELECT * FROM old.count WHERE value <> 0 ORDER BY name")
                 for table, key in (("picture", "number"), ("seen", "content")):
                     copy.execute(f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY {key}")
+                copy.execute("INSERT OR REPLACE INTO count VALUES ('finished', 1)")
                 copy.execute("COMMIT")
                 copy.execute("DETACH old")
                 copy.execute("PRAGMA journal_mode=WAL")

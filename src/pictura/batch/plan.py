@@ -37,14 +37,15 @@ class Plan:
     """Equal plans give equal files. Values come checked.
 
     source: the prompts' digest. parameters: what every row gets that does not say otherwise, by the names of
-    Request's fields. shard: pictures in one file. version: Pictura's, which every picture records.
+    Request's fields. seed: None for a model that draws without seeds. shard: pictures in one file.
+    version: Pictura's, which every picture records.
     """
 
     source: str
     rows: int
     model: str
     model_digest: str | None
-    seed: int
+    seed: int | None
     num_images: int = 1
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
@@ -107,7 +108,10 @@ class Plan:
         if row.request is None:
             return [Item(index=first + r, repetition=r, problem=row.problem, **place) for r in several]
         asked = self._with_parameters(row.request)
-        base = asked.seed if asked.seed is not None else self.seed + first * self.best_of
+        if self.seed is None and asked.seed is None:
+            made = (asked,) * self.best_of
+            return [Item(index=first + r, repetition=r, candidates=made, **place) for r in several]
+        base = asked.seed if asked.seed is not None else (self.seed or 0) + first * self.best_of
         items = []
         for r in several:
             seeds = range(base + r * self.best_of, base + (r + 1) * self.best_of)

@@ -38,6 +38,7 @@ def card(plan: Plan, source: Source, ledger: Ledger) -> str:
     """README.md of the data set; its header tells `datasets.load_dataset` where the data is."""
     made = ledger.count("kept")
     digest = f", weights `{plan.model_digest[:12]}`" if plan.model_digest else ""
+    seed = "" if plan.seed is None else f", seed {plan.seed}"
     images = "one picture" if plan.num_images == 1 else f"{plan.num_images} pictures"
     more = {
         "parameters": plan.parameters or None,
@@ -60,7 +61,7 @@ configs:
 # {made} generated pictures
 
 Made by Pictura {plan.version} with the model `{plan.model}`{digest} from {plan.rows} prompts, {images}
-for each, seed {plan.seed}. Every picture has its own parameters and seed, which make it again.
+for each{seed}. Every picture has its own parameters, which make it again.
 
 - prompts: {source.name}, SHA-256 `{plan.source[:12]}`
 {told}"""

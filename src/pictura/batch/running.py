@@ -107,8 +107,9 @@ def follow(
     window = whole("batch_size", batch_size, 4096)
     engines = _engine(engine, window, address, actors)
     source = open_source(prompts, column, split)
+    network = _model(model)
+    seeded = _takes_seeds(network, seed)
     with closing(Store(out)) as store:
-        network = _model(model)
         before = store.before()
         same = before is not None and before.source == source.digest
         plan = Plan(
@@ -116,7 +117,7 @@ def follow(
             rows=before.rows if before is not None and same else source.count(),
             model=network.name,
             model_digest=network.digest,
-            seed=_seed(seed, before),
+            seed=_seed(seed, before) if seeded else None,
             **settings,
         )
         store.claim(plan)
@@ -159,7 +160,18 @@ def _engine(name: str, window: int, address: str | None, actors: int | None) -> 
     )
 
 
-def _seed(given: int | None, before: Plan | None) -> int:
+def _takes_seeds(network: Any, seed: int | None) -> bool:
+    """Whether the model draws by seeds, as all but some services do; ParameterError for one given then."""
+    provider = getattr(network, "provider", None)
+    if provider is None or "seed" in provider.parameters:
+        return True
+    if seed is not None:
+        message = f"model {network.name!r} draws without seeds; leave seed out"
+        raise ParameterError(message, parameter="seed")
+    return False
+
+
+def _seed(given: int | None, before: Plan | None) -> int | None:
     if given is not None:
         return given
     return random_seed() if before is None else before.seed

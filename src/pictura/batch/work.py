@@ -106,11 +106,9 @@ class Work:
         self._keeper.finish()
         report.write(self._store, self._ledger, self._plan, self._source)
         self._store.sync()
-        with self._ledger.commit():
-            self._ledger.set_count("finished", 1)
         if not self._ledger.count("failed"):
             self._store.clean()
-        self._ledger.compact()
+        self._ledger.finish()
 
     def report(self) -> Report:
         values = vars(self._progress())
