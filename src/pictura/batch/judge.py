@@ -41,23 +41,25 @@ class Judge:
             raise ParameterError("min_score needs a scorer; name one", parameter="min_score")
 
     def look(self, pictures: Sequence[Picture]) -> list[Verdict]:
-        """A verdict on each. EngineError where a scorer or a filter fails."""
+        """A verdict on each; what a filter refuses is not scored. EngineError where one of them fails."""
         refused: list[str | None] = [None] * len(pictures)
         for name, refuse in self.filters.items():
             for at, reason in enumerate(_asked("filter", name, refuse, pictures)):
                 if reason and refused[at] is None:
                     refused[at] = f"{name}: {reason}"
-        columns = {}
+        free = [at for at, reason in enumerate(refused) if reason is None]
+        scores: list[dict[str, float]] = [{} for _ in pictures]
         for name, score in self.scorers.items():
-            columns[name] = [float(value) for value in _asked("scorer", name, score, pictures)]
-        verdicts = []
-        for at in range(len(pictures)):
-            scores = {name: values[at] for name, values in columns.items()}
-            reason = refused[at]
-            if reason is None and self._least is not None and not self._first(scores) >= self._least:
-                reason = f"score {self._first(scores):.4g} is below {self._least:g}"
-            verdicts.append(Verdict(scores=scores, refused=reason))
-        return verdicts
+            if free:
+                found = _asked("scorer", name, score, [pictures[at] for at in free])
+                for at, value in zip(free, found, strict=True):
+                    scores[at][name] = float(value)
+        if self._least is not None:
+            for at in free:
+                value = self._first(scores[at])
+                if not value >= self._least:  # nor is a score that is no number
+                    refused[at] = f"score {value:.4g} is below {self._least:g}"
+        return [Verdict(scores=s, refused=r) for s, r in zip(scores, refused, strict=True)]
 
     def best(self, verdicts: Sequence[Verdict]) -> int | None:
         """Which candidate to keep: the best that is not refused, the first of equals; None where all are."""
