@@ -39,6 +39,7 @@ class Progress:
 
     @property
     def settled(self) -> int:
+        """Pictures of which it is known what has become of them."""
         return self.kept + self.dropped + self.failed
 
     @property
@@ -97,6 +98,7 @@ class Work:
             inbox.stop()
 
     def progress(self, steps: Iterator[None]) -> Iterator[Progress]:
+        """How far the batch is, at first and after each of `steps`."""
         yield self._progress()
         for _ in steps:
             yield self._progress()
@@ -111,6 +113,7 @@ class Work:
         self._ledger.finish()
 
     def report(self) -> Report:
+        """How it ended."""
         values = vars(self._progress())
         failures = self._store.out / report.FAILURES
         return Report(
