@@ -56,7 +56,8 @@ class Bedrock(Service):
         )
         if not self.region.replace("-", "").isalnum():
             raise ParameterError(f"region is {shown(region)}; give one such as us-east-1", parameter="region")
-        place = f"https://bedrock-runtime.{self.region}.amazonaws.com"
+        place = os.environ.get("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")
+        place = place or f"https://bedrock-runtime.{self.region}.amazonaws.com"
         parts = [value for name in _PARTS if (value := os.environ.get(name))]
         if api_key is None and not os.environ.get(self.keys[0]) and len(parts) > 1:
             api_key = ":".join(parts)
