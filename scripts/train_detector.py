@@ -2,10 +2,10 @@
 
     python scripts/train_detector.py --out src/pictura/evaluation/checkers/detector.safetensors
 
-One thread: 128 000 pictures, nine minutes at the 250 a second of an idle core; the shipped weights took 28 on
-a busy one. It learns from pictures made on the spot: one to four objects on any aligned places (not only those
-of captions), shifted by up to 3 px, some of them forms made of two objects, with noise, blur and colour errors;
-backgrounds are one of the eight colours or any other.
+One thread: 128 000 pictures, nine minutes at the 250 a second of an idle core; the shipped weights took 28
+on a busy one. It learns from pictures made on the spot: one to four objects on any aligned places (not only
+those of captions), shifted by up to 3 px, some of them forms made of two objects, with noise, blur and colour
+errors; backgrounds are one of the eight colours or any other.
 """
 
 from __future__ import annotations
