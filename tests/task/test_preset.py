@@ -169,7 +169,7 @@ def test_dtype_and_device() -> None:
     assert (
         next(TextToImage.from_preset("toy", dtype="bfloat16").backbone.parameters()).dtype == torch.bfloat16
     )
-    for wrong in ({"dtype": "int8"}, {"dtype": 3}, {"device": "cup"}, {"device": 3.5}, {"device": "cuda:99"}):
+    for wrong in ({"dtype": "int4"}, {"dtype": 3}, {"device": "cup"}, {"device": 3.5}, {"device": "cuda:99"}):
         with pytest.raises(ParameterError) as caught:
             TextToImage.from_preset("toy", **wrong)  # type: ignore[arg-type]
         assert caught.value.parameter in wrong and "\n" not in str(caught.value)
