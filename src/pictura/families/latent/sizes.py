@@ -32,9 +32,11 @@ def wanted(options: Mapping[str, Any], native: int, multiple: int) -> tuple[int,
 
 def best(ratio: float, native: int, multiple: int) -> tuple[int, int]:
     """The size nearest to width / height = `ratio` among those of the model's area or a little less, with
-    sides that are multiples of 64 (Podell et al. 2023, section 2.3), or of `multiple` where that is coarser
-    or the model small."""
-    step = 64 if native >= 512 and 64 % multiple == 0 else multiple
+    sides that are multiples of 64 (Podell et al. 2023, section 2.3), of 32 for models below 1024 pixels, or
+    of `multiple` for very small ones."""
+    step = next(
+        (step for side, step in ((1024, 64), (512, 32)) if native >= side and step % multiple == 0), multiple
+    )
     area, found = native * native, []
     for width in range(step, 4 * native + 1, step):
         height = area // width // step * step

@@ -120,7 +120,10 @@ class StableDiffusion(LatentDiffusion):
         if self.xl:
             assert condition.pooled is not None
             ids = micro(request, self.xl, negative=condition.negative, count=self._ids())
-            inputs |= {"pooled": condition.pooled, "size": torch.tensor([[round(1000 * number) for number in ids]])}
+            inputs |= {
+                "pooled": condition.pooled,
+                "size": torch.tensor([[round(1000 * number) for number in ids]]),
+            }
         if self.unet.config.time_cond_proj_dim:
             inputs["guidance"] = torch.tensor([request.guidance_scale or 0.0])
         return Ask("unet", inputs)
@@ -160,10 +163,16 @@ class StableDiffusion(LatentDiffusion):
         if not self.xl:
             return {"context": texts[0].last}
         context = torch.cat([text.hidden[-2] for text in texts], -1)
-        return {"context": context, "pooled": texts[-1].projected, "size": 1000 * batch["size"][:, : self._ids()]}
+        return {
+            "context": context,
+            "pooled": texts[-1].projected,
+            "size": 1000 * batch["size"][:, : self._ids()],
+        }
 
     def predict_rows(self, x: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        extra = {"guidance": torch.ones(len(x), device=x.device)} if self.unet.config.time_cond_proj_dim else {}
+        extra = (
+            {"guidance": torch.ones(len(x), device=x.device)} if self.unet.config.time_cond_proj_dim else {}
+        )
         return self.component("unet", (), x=x, time=time, **condition, **extra)
 
 
