@@ -1,4 +1,4 @@
-"""Write every generated page: docs/cli.md, docs/api.md, docs/models.md and the tree in README.md. Used by `make docs`."""
+"""Write every generated page: docs/cli.md, api.md, models.md, and README.md's tree. Used by `make docs`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Parity comes from benchmarks/results/parity.json, which the tests write:
 
-    pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures benchmarks/results/parity.json
+    F=benchmarks/results/parity.json
+    pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
 Speed and memory come from the section "models" of every other result in that folder: by version of a model,
 {"speed": ratio, "memory": ratio, "what": words}, against diffusers in the same run. No figure on the page is
@@ -34,10 +35,10 @@ HEAD = """# Models
 `pictura models list` names what is built in and what was downloaded, `pictura models show MODEL` says what is
 known of any other. Which files are read, and what to do with them, is on [formats.md](formats.md).
 
-Parity: the largest difference between our picture and that of diffusers (KerasHub's loop for its presets), relative
-to the largest value, over all tests of that row: random weights, small sizes, float32, the same seed, 8 steps (4 for
-KerasHub), guidance and a negative prompt. Speed and memory: against diffusers in the same run, where a benchmark has
-measured them; see [performance.md](performance.md) for the machine.
+Parity: the largest difference between our picture and that of diffusers (KerasHub's loop for its presets),
+relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same seed,
+8 steps (4 for KerasHub), guidance and a negative prompt. Speed and memory: against diffusers in the
+same run, where a benchmark has measured them; see [performance.md](performance.md) for the machine.
 
 | model | form | parity | test | speed | memory |
 |---|---|---|---|---|---|

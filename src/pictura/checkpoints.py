@@ -16,7 +16,7 @@ from pictura.formats import preset, safetensors
 from pictura.formats.layout import COMPONENTS, TOKENIZERS, Layout, open_layout
 from pictura.formats.recipe import Plan, Recipe
 
-__all__ = ["DIFFUSERS", "Found", "assets", "complete", "find", "read"]
+__all__ = ["DIFFUSERS", "Found", "assets", "complete", "find", "missing", "read"]
 
 _CLIP_WORDS = 49408  # in the vocabulary of every published CLIP
 CLIP_PADS = {"clip": "<|endoftext|>", "open_clip": "!"}  # what fills a text up
@@ -118,10 +118,24 @@ def assets(recipe: Recipe) -> dict[str, bytes]:
     from pictura.text import tokenizer_files
 
     found = {name: tokenizer_files.from_files(files) for name, files in recipe.tokenizers.items()}
-    for name, kind in recipe.plan.tokenizers.items():
+    for name, pad in _at_hand(recipe, recipe.plan).items():
+        found.setdefault(name, tokenizer_files.clip(pad))
+    return found
+
+
+def missing(recipe: Recipe) -> list[str]:
+    """Components and tokenizers that neither the files nor `config` nor Pictura itself hold."""
+    known = _at_hand(recipe, recipe.plan) if recipe.plan else {}
+    return [name for name in recipe.missing if name not in known]
+
+
+def _at_hand(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The tokenizers that Pictura can make itself, and what they fill a text up with."""
+    found = {}
+    for name, kind in plan.tokenizers.items():
         encoder = recipe.architecture.get(name.replace("tokenizer", "text_encoder"), {})
-        if name not in found and kind in CLIP_PADS and encoder.get("vocab_size") == _CLIP_WORDS:
-            found[name] = tokenizer_files.clip(CLIP_PADS[kind])
+        if kind in CLIP_PADS and encoder.get("vocab_size") == _CLIP_WORDS:
+            found[name] = CLIP_PADS[kind]
     return found
 
 

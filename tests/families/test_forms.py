@@ -1,5 +1,6 @@
-"""Every form of every model draws what diffusers draws: whole pictures of 8 steps, random weights in another
-configuration for each form, guidance and a negative prompt. `--figures` writes down how far apart they are."""
+"""Every form of every model draws what diffusers draws: whole pictures of 8 steps, random weights in
+another configuration for each form, guidance and a negative prompt. `--figures` writes down how far apart
+they are."""
 
 from __future__ import annotations
 

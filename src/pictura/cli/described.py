@@ -58,7 +58,7 @@ def described(model: str, *, config: str | None = None, variant: str | None = No
         "parts": _parts(recipe.entries),
         "dtype": _dtype(recipe.entries),
         "bytes": size,
-        "missing": list(recipe.missing),
+        "missing": checkpoints.missing(recipe),
         "unused": len(recipe.unused),
         "digest": digest,
         "verified": None if promised is None else digest == promised,
