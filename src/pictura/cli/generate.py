@@ -287,12 +287,12 @@ def _tell_failure(failure: Failure, as_json: bool) -> None:
 
 
 def _loras(files: Sequence[str]) -> dict[str, Any]:
-    """`file:weight` pairs as the option "lora": [[file, weight], ...]; the weight is 1 if there is none."""
-    pairs = []
+    """FILE:WEIGHT as the option "lora"; the weight is 1 if there is none."""
+    found = []
     for text in files:
         file, colon, weight = text.rpartition(":")
         value = number(weight) if colon else 1.0
         if isinstance(value, str):
             raise ParameterError(f"lora is {shown(text)}; give FILE or FILE:WEIGHT", parameter="lora")
-        pairs.append([file if colon else text, value])
-    return {"lora": pairs} if pairs else {}
+        found.append({"path": file if colon else text, "weight": value})
+    return {"lora": found} if found else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.options import BLOCK_CACHE
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, read_t5, read_vector
+from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
 from pictura.nn.clip import ClipText
@@ -22,6 +23,7 @@ from pictura.nn.vae import AutoencoderKL
 from pictura.request import MAX_SIDE, Request
 from pictura.schedulers import Plan
 
+from . import checkpoint
 from .model import FluxTransformer
 
 OPTIONS = (
@@ -80,6 +82,9 @@ class Flux(LatentDiffusion):
     @property
     def largest(self) -> int:
         return MAX_SIDE
+
+    def originals(self) -> Mapping[str, Iterable[Rule]]:
+        return {"transformer": checkpoint.transformer(self.architecture["transformer"])}
 
     def standard(self) -> dict[str, Any]:
         return (

@@ -7,7 +7,7 @@ everything else, from noise, picture or mask to the decoded picture, is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -20,9 +20,11 @@ from pictura.errors import PresetError, shown
 from pictura.families import Option
 from pictura.families.latent import checks, guiding, reading, sizes, start, timing
 from pictura.families.latent.guiding import ALL, Predict, Window
+from pictura.families.latent.loras import Loras, With
 from pictura.families.latent.options import OPTIONS
 from pictura.families.latent.timing import Condition, Timed
 from pictura.families.latent.training import Training
+from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
 from pictura.nn.vae import AutoencoderKL
@@ -56,6 +58,7 @@ class LatentDiffusion(Training):
             name: self.build(name, config[name]) for name in self.components if config.get(name) is not None
         }
         self.scheduler: dict[str, Any] = self.scheduled(config["scheduler"])
+        self.loras = Loras(self)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -85,6 +88,10 @@ class LatentDiffusion(Training):
     def ask(self, x: Tensor, level: Level, plan: Plan, condition: Condition, request: Request) -> Ask:
         """The question to the network at x (1, z, h, w)."""
         raise NotImplementedError
+
+    def originals(self) -> Mapping[str, Iterable[Rule]]:
+        """By component, the rules by which its makers' names become ours; LoRAs may use those."""
+        return {}
 
     def scheduled(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The scheduler configuration as the family's pipeline uses it."""
@@ -151,6 +158,7 @@ class LatentDiffusion(Training):
     def check(self, request: Request) -> None:
         checks.check(self, request)
         reading.check(self, request)
+        self.loras.check(request.options.get("lora"))
 
     def notes(self, request: Request) -> tuple[str, ...]:
         return reading.notes(self, request)
@@ -185,6 +193,9 @@ class LatentDiffusion(Training):
 
     def run(self, request: Request, note: Callable[[Level, Tensor], None]) -> Program:
         """One pass from noise or from a picture, or two: a small one, and one that adds detail to it."""
+        return self.loras.tagged(self._run(request, note), request.options.get("lora"))
+
+    def _run(self, request: Request, note: Callable[[Level, Tensor], None]) -> Program:
         assert request.seed is not None and request.size is not None
         rng = torch.Generator().manual_seed(request.seed)
         (palette,) = yield (Ask("palette", {"none": torch.zeros(1, 1)}, memo=()),)
@@ -281,6 +292,9 @@ class LatentDiffusion(Training):
             return picture
         if net == "palette":
             return self._palette(inputs["none"])
+        if isinstance(variant, With):
+            with self.loras.applied(net, variant.loras):
+                return self.component(net, variant.inner, **inputs)
         return self.component(net, variant, **inputs)
 
     def component(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:

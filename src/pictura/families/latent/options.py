@@ -22,6 +22,10 @@ OPTIONS = (
         name="embeddings", type=list, default=None, attach="file",
         help="textual inversion: a list of {path}, whose words prompts may have then",
     ),
+    Option(
+        name="lora", type=list, default=None, attach="file",
+        help="LoRAs: a list of {path, weight}, applied together; weight is 1 where it is not given",
+    ),
     Option(name="aspect", type=str, default=None, help="shape of the picture, such as 3:2, in the best size"),
     Option(name="image", type=dict, default=None, help="picture to start from", attach="picture"),
     Option(name="strength", type=float, default=None, help="how much of it is made anew, above 0 up to 1"),

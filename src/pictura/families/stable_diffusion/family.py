@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip
+from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.clip import ClipText
 from pictura.nn.unet import UNet
@@ -21,6 +22,7 @@ from pictura.nn.vae import AutoencoderKL
 from pictura.request import MAX_SIDE, Request
 from pictura.schedulers import Plan
 
+from . import checkpoint
 from .sizes import XL, micro
 
 NETWORKS = {"unet": UNet, "vae": AutoencoderKL}
@@ -70,6 +72,9 @@ class StableDiffusion(LatentDiffusion):
     @property
     def largest(self) -> int:
         return MAX_SIDE
+
+    def originals(self) -> Mapping[str, Iterable[Rule]]:
+        return {"unet": checkpoint.unet(self.architecture["unet"])}
 
     def standard(self) -> dict[str, Any]:
         return {"num_steps": 50, "guidance_scale": 5.0 if self.xl else 7.5}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.options import BLOCK_CACHE
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip, read_t5
+from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
 from pictura.nn.clip import ClipText
@@ -23,6 +24,7 @@ from pictura.nn.vae import AutoencoderKL
 from pictura.request import Request
 from pictura.schedulers import Plan
 
+from . import checkpoint
 from .model import MMDiT
 
 LENGTH = 256  # tokens that T5 reads unless the request says otherwise
@@ -76,6 +78,9 @@ class StableDiffusion3(LatentDiffusion):
     def largest(self) -> int:
         """As many patches as it has positions for."""
         return int(self.transformer.config["pos_embed_max_size"]) * self.multiple
+
+    def originals(self) -> Mapping[str, Iterable[Rule]]:
+        return {"transformer": checkpoint.transformer(self.architecture["transformer"])}
 
     def standard(self) -> dict[str, Any]:
         return {"num_steps": 28, "guidance_scale": 7.0}
