@@ -95,20 +95,22 @@ class TextToImage(Learner):
         or "v_prediction", which a file of Stable Diffusion 2 does not tell ("v_prediction" is assumed).
 
         Without `load_weights` it has the preset's architecture and random weights, and `more` may change
-        single values of it. dtype: None is float32, in which a seed gives the same picture everywhere; "auto"
-        measures. exact: answer for one picture at a time, so that it has the same bits alone and in company
-        also on devices where batches change the last ones; slower. low_memory: read the blocks of large
-        networks from the file each time they are needed; None does so where the weights do not fit. For a
-        remote model `more` are api,
-        base_url, api_key, timeout (seconds in all, or to connect, to read and in all), max_retries,
-        concurrency and rate (requests a second).
+        single values of it. dtype: "float32", in which a seed gives the same picture everywhere, "bfloat16",
+        "float16", "auto", which takes bfloat16 where this machine gains by it, or "int8", which also computes
+        the largest products in it where that is quicker still; None is float32 for models of up to 300
+        million parameters and "auto" for larger ones. exact: answer for one picture at a time, so that it has
+        the same bits alone and in company also on devices where batches change the last ones; slower.
+        low_memory: read the blocks of large networks from the file each time they are needed; None does so
+        where the weights do not fit. For a remote model `more` are api, base_url, api_key, timeout (seconds
+        in all, or to connect, to read and in all), max_retries, concurrency and rate (requests a second).
 
         PresetError where there is no such preset or it is of another family than this class; CheckpointError
         where the weights do not fit, before any is read.
         """
         if (entry := presets.remote(preset)) is not None:
             presets.local_only(load_weights=load_weights, dtype=dtype, device=device, exact=exact)
-            presets.local_only(config=config, variant=variant, prediction_type=prediction_type)
+            presets.local_only(low_memory=low_memory, config=config, variant=variant)
+            presets.local_only(prediction_type=prediction_type)
             name, provider = presets.connect(entry, **more)
             if not issubclass(RemoteTextToImage, cls):
                 raise PresetError(f"preset {name} is remote; load it with pictura.TextToImage.from_preset")

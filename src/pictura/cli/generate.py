@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.conditioning import Aspect, Hires, Image, Mask, Outpaint, Strength, Upscale, conditions
-from pictura.cli.options import ConfigOption, DtypeOption, VariantOption, parsed_options
+from pictura.cli.options import ConfigOption, DtypeOption, LowMemoryOption, VariantOption, parsed_options
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -91,6 +91,7 @@ def generate(
     config: ConfigOption = None,
     variant: VariantOption = None,
     dtype: DtypeOption = None,
+    low_memory: LowMemoryOption = None,
     images: Annotated[
         int, typer.Option("--num", "-n", parser=number, metavar="INTEGER", help="Pictures for each prompt.")
     ] = 1,
@@ -184,7 +185,9 @@ def generate(
 
     from pictura.task import TextToImage
 
-    network = TextToImage.from_preset(model, dtype=dtype, config=config, variant=variant, **service)
+    network = TextToImage.from_preset(
+        model, dtype=dtype, low_memory=low_memory, config=config, variant=variant, **service
+    )
     events = network.stream(
         inputs, num_images=images, negative_prompts=negative, strict=strict, wildcards=wildcards,
         styles=styles, **settings, **extra,

@@ -21,8 +21,15 @@ DtypeOption = Annotated[
     str | None,
     typer.Option(
         "--dtype",
-        help="float32, in which a seed has the same picture everywhere, bfloat16, float16 or auto; without "
-        "it what PICTURA_DTYPE says, or float32.",
+        help="float32, in which a seed has the same picture everywhere, bfloat16, float16, int8 or auto; "
+        "without it what PICTURA_DTYPE says, else float32 for small models and auto for large ones.",
+    ),
+]
+LowMemoryOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--low-memory/--no-low-memory",
+        help="Read the blocks of large networks from the file each time; by itself where they do not fit.",
     ),
 ]
 
