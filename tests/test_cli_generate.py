@@ -349,7 +349,7 @@ def test_a_pipe_gets_no_bar_and_no_picture_unless_asked(capsys: pytest.CaptureFi
 
 def test_models_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "list"]) == 0
-    assert re.search(r"^toy +plain colours", capsys.readouterr().out, re.M)
+    assert re.search(r"^toy +[\d.]+ [kM]?B +plain colours", capsys.readouterr().out, re.M)
     assert run(["models", "list", "--json"]) == 0
     assert "toy" in [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert run(["models", "show", "toy"]) == 0
