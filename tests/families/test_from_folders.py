@@ -93,6 +93,18 @@ def test_a_picture_from_a_picture_on_the_command_line_and_its_replay(folders, tm
     assert "mask needs a picture" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "sd3", "flux-dev"])
+def test_half_precision_and_a_preset_of_its_own(folders, kind, tmp_path):
+    _, folder = folders(kind)
+    values = {"seed": 7, "num_steps": 4, "size": (48, 32), "progress": False}
+    models = [TextToImage.from_preset(folder, dtype=dtype) for dtype in ("float32", "bfloat16")]
+    full, half = (np.asarray(model.generate("a red cat", **values), float) for model in models)
+    assert 0 < np.abs(full - half).mean() < 6  # of 255
+    models[0].save_to_preset(tmp_path / "saved")
+    again = TextToImage.from_preset(tmp_path / "saved").generate("a red cat", **values)
+    assert np.array_equal(np.asarray(again), full)
+
+
 def test_many_ways_to_give_a_picture(folders, tmp_path):
     _, folder = folders("sd1")
     model = TextToImage.from_preset(folder)

@@ -323,8 +323,8 @@ class LatentDiffusion(Training):
         """Decode even latents, one for each channel, up and down, and look at the mean colours."""
         channels = self.vae.config.latent_channels
         probes = torch.cat([torch.eye(channels), -torch.eye(channels), torch.zeros(1, channels)]).to(rows)
-        colours = [self.vae.decode(self.unscaled(p.view(1, -1, 1, 1).expand(-1, -1, 4, 4))) for p in probes]
-        means = torch.cat([colour.mean((2, 3)) for colour in colours])  # (2 z + 1, 3)
+        colours = self.vae.decode(self.unscaled(probes[:, :, None, None].expand(-1, -1, 2, 2)))
+        means = colours.mean((2, 3))  # (2 z + 1, 3)
         slopes = (means[:channels] - means[channels:-1]) / 2
         return torch.cat([slopes, means[-1:]]).T.expand(len(rows), -1, -1)
 
