@@ -49,8 +49,12 @@ class Gate:
                     self._free += 1
                     return
                 waiter = self._waiting.popleft()
+            loop = waiter.get_loop()
             try:
-                waiter.get_loop().call_soon_threadsafe(self._turn, waiter)
+                if loop is asyncio._get_running_loop():
+                    loop.call_soon(self._turn, waiter)
+                else:
+                    loop.call_soon_threadsafe(self._turn, waiter)
                 return
             except RuntimeError:  # the waiter's loop is closed
                 continue

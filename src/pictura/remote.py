@@ -121,34 +121,35 @@ class Remote:
         jobs = self._jobs(items, together)
         at_hand = type(items).__name__ == "list_iterator"
         run = _Run(self, asyncio.get_running_loop(), deliver, previews)
+        ahead: deque[Job] = deque()  # read and not begun: what ends makes room for one of these at once
         live, more, broken = 0, True, None
         reading: asyncio.Task[tuple[list[Job], bool, PicturaError | None]] | None = None
         try:
-            while more or live:
-                if more and live < window and reading is None:
+            while more or live or ahead:
+                if more and reading is None and len(ahead) <= window // 4:
+                    count = window // 2 + 1
                     if at_hand:
-                        found = _read(jobs, window - live, 10.0)
+                        found, more, broken = _read(jobs, count, 10.0)
+                        ahead.extend(found)
                     else:
-                        reading = asyncio.create_task(asyncio.to_thread(_read, jobs, window - live, _CHUNK))
+                        reading = asyncio.create_task(asyncio.to_thread(_read, jobs, count, _CHUNK))
                         reading.add_done_callback(lambda _: woken.set())
-                        found = [], True, None
                 elif reading is not None and reading.done():
-                    found, reading = reading.result(), None
-                else:
-                    found = [], more, None
-                begun, more, broken = found[0], found[1], found[2] or broken
-                live += len(begun)
-                run.begin(begun)
-                if not told:
-                    woken.clear()
-                    if not told and not (reading is not None and reading.done()) and (live or reading):
-                        await woken.wait()
-                while told:
+                    found, more, broken = reading.result()
+                    ahead.extend(found)
+                    reading = None
+                while ahead and live < window:
+                    run.begin([ahead.popleft()])
+                    live += 1
+                if told:
                     event = told.popleft()
                     if event is None:
                         live -= 1
                     else:
                         yield event
+                elif live or reading is not None:
+                    woken.clear()
+                    await woken.wait()
             if broken is not None:
                 raise broken
         finally:
@@ -265,7 +266,7 @@ class Drawing(Iterator[Event]):
     """Events of remote pictures: an iterator, and with `here` one for the running event loop instead."""
 
     def __init__(self, remote: Remote, items: Iterator[Item], together: int, previews: bool) -> None:
-        window = 2 * remote.concurrency
+        window = remote.concurrency + remote.concurrency // 4 + 1  # a few wait at the gate
         self._asked: dict[str, Any] = {
             "items": items, "together": together, "window": window, "previews": previews
         }  # fmt: skip

@@ -16,7 +16,17 @@ import pytest
 from loopback import SECRET, Answer, Loopback, b64, png
 from standins import STANDINS
 
-from pictura import Failure, ParameterError, Picture, Preview, ProviderError, TextToImage, providers
+import pictura
+from pictura import (
+    Failure,
+    ParameterError,
+    Picture,
+    PresetError,
+    Preview,
+    ProviderError,
+    TextToImage,
+    providers,
+)
 from pictura.limits import Circuit
 from pictura.providers import Call, Reply, adrive, drive
 from pictura.providers._addresses import is_private_name, is_public
@@ -511,3 +521,41 @@ def test_previews_and_steps_of_our_own_server():
     assert isinstance(told[1], Preview) and told[1].total == 2
     # As the server completed it.
     assert told[2].request.num_steps == 12 and told[2].request.sampler == "euler"
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
+    from pictura.providers._general import proxies
+
+    with Loopback(good) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        proxies.cache_clear()
+        try:
+            remote = TextToImage.from_preset("openai+http://gpu-box:8000/v1#m", api_key=SECRET)
+            assert isinstance(remote.generate("a cat"), Picture)
+            assert isinstance(asyncio.run(remote.agenerate("a cat")), Picture)
+            with Loopback(good) as here:
+                assert isinstance(model(here).generate("a cat"), Picture)
+                assert len(here.asked) == 1
+        finally:
+            proxies.cache_clear()
+    assert [asked.path for asked in proxy.asked] == ["http://gpu-box:8000/v1/images/generations"] * 2
+
+
+def test_names_of_ones_own_for_remote_models():
+    with Loopback(good) as server:
+        pictura.presets.register("my-remote", f"openai+{server.url}/v1#m")
+        picture = TextToImage.from_preset("my-remote").generate("a cat")
+    assert picture.request.model == f"openai+{server.url}/v1#m"  # so that anyone can replay it
+    with pytest.raises(PresetError, match="is remote"):
+        TextToImage.of("scenes").from_preset("my-remote")
+    with pytest.raises(ParameterError, match="the model is remote"):
+        TextToImage.from_preset("my-remote", dtype="float16")
+    for what in ("fit", "save_to_preset"):
+        with pytest.raises(PresetError, match="is a remote model"):
+            getattr(TextToImage.from_preset("my-remote"), what)("x")
+
+
+def test_how_many_pictures_is_said_in_one_way():
+    with Loopback(good) as server, pytest.raises(ParameterError, match="give num_images"):
+        model(server).generate("a cat", n=3)

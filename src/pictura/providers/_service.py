@@ -28,6 +28,8 @@ from pictura.request import MAX_SEED, Request
 __all__ = ["Found", "Service"]
 
 _AWAY = 200_000  # bytes of a picture's file from which on it is decoded off the event loop
+# What services call the number of pictures, or of pieces of an answer: that is for us to say.
+_COUNTS = frozenset({"n", "n_iter", "batch_size", "num_outputs", "numberOfImages", "sampleCount", "stream"})
 _HINTS = {
     401: "check the key",
     402: "the account has no credit left",
@@ -102,6 +104,11 @@ class Service:
         if request.seed is not None and request.seed > self.max_seed:
             raise ParameterError(
                 f"seed is {request.seed}; {self.who} takes up to {self.max_seed}", parameter="seed"
+            )
+        for name in _COUNTS & request.options.keys():
+            raise ParameterError(
+                f"{name} is how the service counts pictures; give num_images, and each has its own place",
+                parameter=name,
             )
 
     def headers(self) -> dict[str, str]:
