@@ -36,7 +36,7 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def by_matrices(v: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("tnc,noc->tno", v, u)
+    return torch.einsum("ntc,noc->nto", v, u)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_is_measured_here_is_complete(tmp_path, monkeypatch) -> None:  # ty
     for of in ("products", "convolutions", "attentions"):
         assert all(value > 0 for value in kernels.rates(of).values())
     assert torch.get_num_threads() == threads
-    assert kernels.worthwhile(640, 640, 8, 8) is False
+    assert kernels.worthwhile(640, 640, 4) is False
     with torch.no_grad():
         layer, x = kernels.accelerate(nn.Linear(8, 6)), normal(1, 5, 8)
         assert off(layer(x), F.linear(x, layer.weight, layer.bias)) < 1e-6  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import torch
 from oracle import TOLERANCE, fill, normal, off, same_gradients, vae_config
 
 from pictura.errors import PresetError
+from pictura.nn import bands, rows, vae
 from pictura.nn.vae import AutoencoderKL
 
 diffusers = pytest.importorskip("diffusers")
@@ -76,3 +77,44 @@ def test_real_sizes_have_the_published_numbers_of_parameters() -> None:
 def test_what_is_not_supported_is_said(change: dict[str, Any], told: str) -> None:
     with torch.device("meta"), pytest.raises(PresetError, match=told):
         AutoencoderKL(change)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_large_maps_some_rows_at_a_time(seed: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as all at once, without seams, for sides that bands do not divide."""
+    ours, theirs = pair(vae_config(seed), seed)
+    z = normal(seed, 2, ours.config.latent_channels, 37, 5)
+    x = normal(seed, 2, 3, 40 * ours.factor, 6 * ours.factor)
+    monkeypatch.setattr(vae, "LARGE", 0)
+    monkeypatch.setattr(bands, "BYTES", 0)
+    monkeypatch.setattr(bands, "ROWS", 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            assert off(ours.decode(z), theirs.decode(z).sample) <= TOLERANCE
+            (mean, logvar), wanted = ours.encode(x), theirs.encode(x).latent_dist
+            assert off(mean, wanted.mean) <= TOLERANCE
+            assert off(logvar, wanted.logvar) <= TOLERANCE
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_bits_depend_neither_on_the_batch_nor_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = pair(vae_config(1), 1)
+    z = normal(1, 3, ours.config.latent_channels, 40, 9)
+    monkeypatch.setattr(vae, "LARGE", 0)
+    monkeypatch.setattr(bands, "BYTES", 0)
+    with torch.no_grad():
+        together = ours.decode(z)
+        assert all(torch.equal(together[i : i + 1], ours.decode(z[i : i + 1])) for i in range(3))
+
+
+def test_a_band_that_fails_is_the_callers_error() -> None:
+    def fail(item: int) -> None:
+        if item == 5:
+            raise IndexError("five")
+
+    with pytest.raises(IndexError, match="five"):
+        rows.deal(fail, range(9))

@@ -10,8 +10,10 @@ layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import product as product_of
 from typing import Any
 
 import torch
@@ -20,16 +22,23 @@ from torch import Tensor, nn
 
 from pictura import measuring
 from pictura.nn import memory, winograd
+from pictura.nn.rows import deal
 
 GAIN = 1.1  # another way than torch's must be this much quicker to be worth it
 SHARE = 0.25  # of the free memory that transformed weights may take
 LEAST_TILES = 16  # below that, reading four times the weights costs more than the products save
+MANY_TILES = 256  # from there on, transforming weights each time costs a few percent, and no memory
+QUERIES = 256  # of a head at a time
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def accelerate(network: nn.Module) -> nn.Module:
-    """`network` itself, its plain linear and convolutional layers made ready to compute the quickest way."""
-    memory.reuse()
+def accelerate(network: nn.Module, *, reuse: bool = True) -> nn.Module:
+    """`network` itself, its plain linear and convolutional layers made ready to compute the quickest way.
+
+    `reuse`: keep freed memory too (`memory.reuse`), quicker where maps come and go, but the process stays as
+    large as it was at most."""
+    if reuse:
+        memory.reuse()
     for module in network.modules():
         if hasattr(type(module), "mixing"):
             module.mixing = attention  # type: ignore[assignment]
@@ -66,23 +75,24 @@ class Linear(nn.Linear):
 
 
 class Conv3x3(nn.Conv2d):
-    """Keeps transformed weights, which are made again when the weight is another or was changed in place."""
+    """For small maps keeps transformed weights, made again when the weight is another or changed in place."""
 
     kept: tuple[Any, Tensor] | None = None
+    holding = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            x.ndim == 4
-            and ours(x, self.weight, self.bias)
-            and worthwhile(*self.weight.shape[:2], *x.shape[2:])
-        ):
-            transformed = self._transformed()
-            if transformed is not None:
-                return winograd.convolve(x, transformed, self.bias, multiply)
+        if x.ndim == 4 and ours(x, self.weight, self.bias):
+            tiles = winograd.tiles(*x.shape[2:])
+            if worthwhile(self.out_channels, self.in_channels, tiles):
+                transformed = self._transformed(tiles)
+                if transformed is not None:
+                    return winograd.convolve(x, transformed, self.bias, multiply)
         return super().forward(x)
 
-    def _transformed(self) -> Tensor | None:
+    def _transformed(self, tiles: int) -> Tensor | None:
         weight = self.weight
+        if tiles >= MANY_TILES and not self.holding:
+            return winograd.transform(weight.detach())
         key = (weight.data_ptr(), weight._version, weight.shape)
         if self.kept is None or self.kept[0] != key:
             self.kept = None
@@ -90,6 +100,19 @@ class Conv3x3(nn.Conv2d):
                 return None
             self.kept = key, winograd.transform(weight.detach())
         return self.kept[1]
+
+
+@contextmanager
+def holding(layer: nn.Module) -> Iterator[None]:
+    """Transformed weights of `layer` stay for the block: several parts of one map follow each other."""
+    if not isinstance(layer, Conv3x3):
+        yield
+        return
+    before, layer.holding = layer.kept, True
+    try:
+        yield
+    finally:
+        layer.kept, layer.holding = before, False
 
 
 def _fits_winograd(module: nn.Conv2d) -> bool:
@@ -109,24 +132,23 @@ def product() -> Product:
 
 
 def multiply(v: Tensor, u: Tensor) -> Tensor:
-    """The 36 products of Winograd's method: (t, 36, c) with (36, o, c) -> (t, 36, o)."""
+    """The 36 products of Winograd's method: (36, t, c) with (36, o, c) -> (36, t, o)."""
     if product() is F.linear:
-        return torch.bmm(v.transpose(0, 1), u.transpose(1, 2)).transpose(0, 1).contiguous()
-    found = v.new_empty(len(v), len(u), u.shape[1])
-    for place in range(len(u)):
-        found[:, place] = by_onednn(v[:, place], u[place])
+        return torch.bmm(v, u.transpose(1, 2))
+    found = v.new_empty(len(v), v.shape[1], u.shape[1])
+    deal(lambda place: found[place].copy_(by_onednn(v[place], u[place])), range(len(u)))
     return found
 
 
-def worthwhile(o: int, c: int, h: int, w: int) -> bool:
-    """Whether Winograd's method is quicker for c channels of h x w into o: products and what else it does,
-    against the direct way."""
-    tiles = -(-h // winograd.OUT) * -(-w // winograd.OUT)
+def worthwhile(o: int, c: int, tiles: int) -> bool:
+    """Whether Winograd's method is quicker from c channels to o on so many tiles: products and what else it
+    does, against the direct way."""
     if tiles < LEAST_TILES or c < 16:
         return False
     found = rates("convolutions")
     products = 2 * winograd.SIDE**2 * tiles * o * c / max(rates("products").values())
-    return GAIN * (products + tiles * (o + c) * found["tile"]) < 18 * h * w * o * c / found["direct"]
+    direct = 18 * winograd.OUT**2 * tiles * o * c / found["direct"]
+    return GAIN * (products + tiles * (o + c) * found["tile"]) < direct
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -142,23 +164,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
 def by_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Head by head, some queries at a time, so that scores stay in the processor's caches."""
     multiply = product() if q.dtype == torch.float32 else F.linear
-    (b, h, n, d), some = q.shape, 256 * torch.get_num_threads()
-    found = q.new_empty(b, n, h, v.shape[-1])
+    b, h, n, d = q.shape
+    q, k, v = (q * d**-0.5).contiguous(), k.contiguous(), v.transpose(2, 3).contiguous()
+    found = q.new_empty(b, n, h, v.shape[2])
     if bias is not None:
         if bias.dtype == torch.bool:
             bias = torch.zeros(bias.shape, dtype=q.dtype).masked_fill(~bias, float("-inf"))
         bias = bias.expand(b, h, n, k.shape[2])
-    for i in range(b):
-        for j in range(h):
-            asked, keys, values = (
-                (q[i, j] * d**-0.5).contiguous(),
-                k[i, j].contiguous(),
-                v[i, j].T.contiguous(),
-            )
-            for at in range(0, n, some):
-                scores = multiply(asked[at : at + some], keys, None)
-                scores = scores if bias is None else scores + bias[i, j, at : at + some]
-                found[i, at : at + some, j] = multiply(torch.softmax(scores, -1), values, None)
+
+    def some(part: tuple[int, int, slice]) -> None:
+        i, j, rows = part
+        scores = multiply(q[i, j, rows], k[i, j], None)
+        scores = scores if bias is None else scores + bias[i, j, rows]
+        found[i, rows, j] = multiply(torch.softmax(scores, -1), v[i, j], None)
+
+    cuts = [slice(at, at + QUERIES) for at in range(0, n, QUERIES)]
+    deal(some, list(product_of(range(b), range(h), cuts)))
     return found.transpose(1, 2)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 _torch_threads = threading.RLock()  # the number of threads is one for the whole process
 _this = threading.local()
 _before_fork = 1  # in a forked process, its parent's number of threads
@@ -64,6 +67,43 @@ def _allowed() -> int:
     return torch.get_num_threads()
 
 
+@contextmanager
+def _dealt() -> Iterator[None]:
+    """Marks this thread as one of several: what it runs is dealt out no further."""
+    before, _this.dealt = getattr(_this, "dealt", False), True
+    try:
+        yield
+    finally:
+        _this.dealt = before
+
+
+def deal(function: Callable[[T], object], items: Sequence[T]) -> None:
+    """`function(item)` for every item, dealt out to threads of one core each; parts of a part in turn.
+
+    For many operations on parts of a CPU's tensors: each thread works through parts of its own, where torch
+    would stop all threads after every operation. Which thread answers makes no difference to the bits.
+    """
+    if getattr(_this, "dealt", False) or len(items) < 2:
+        for item in items:
+            function(item)
+        return
+    with one_thread() as workers:
+        grad, queue, lock = torch.is_grad_enabled(), deque((item,) for item in items), threading.Lock()
+
+        def work(_: int) -> None:
+            with torch.set_grad_enabled(grad), _dealt():
+                while queue:
+                    with lock:
+                        item = queue.popleft() if queue else None
+                    if item is not None:
+                        function(item[0])
+
+        if workers == 1:
+            work(0)
+        else:
+            list(_pool(workers).map(work, range(min(workers, len(items)))))
+
+
 def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
     """`function(**inputs)`, (b, ...) -> (b, ...), with the rows dealt out to threads on a CPU.
 
@@ -82,7 +122,7 @@ def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
         grad = torch.is_grad_enabled()
 
         def part(values: dict[str, Tensor]) -> Tensor:
-            with torch.set_grad_enabled(grad):
+            with torch.set_grad_enabled(grad), _dealt():
                 return function(**values)
 
         cut = {name: value.tensor_split(parts) for name, value in inputs.items()}

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pictura.errors import PresetError
+from pictura.nn import bands
 from pictura.nn import config as configs
 from pictura.nn.attention import Attention, to_map, tokens
 from pictura.nn.resnet import ACTIVATIONS, Downsample, ResnetBlock, Upsample, norm_act
 
 WHAT = "vae"
 EPS = 1e-6
+LARGE = 16 << 20  # bytes of a map from which on it is computed some rows at a time
 POSSIBLE: dict[str, tuple[Any, ...]] = {"act_fn": tuple(ACTIVATIONS)}
 
 
@@ -70,12 +74,32 @@ class Level(nn.Module):
         widths = [inner] + [outer] * layers
         self.resnets = nn.ModuleList(resnet(c, a, b) for a, b in pairwise(widths))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def steps(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Its layers as functions. Whoever calls them one after the other, and drops what went in, holds one
+        map at a time; a `forward` of this level would be called with a map that its caller keeps."""
         for block in self.resnets:
-            x = block(x)
-        for resize in getattr(self, "downsamplers", getattr(self, "upsamplers", ())):
-            x = resize(x)
-        return x
+            yield partial(step, block, bands.resnet, 1)
+        for down in getattr(self, "downsamplers", ()):
+            yield partial(step, down, bands.downsample, 1)
+        for up in getattr(self, "upsamplers", ()):
+            yield partial(step, up, bands.upsample, 4)
+
+
+def step(layer: Any, banded: Callable[[Any, Tensor], Tensor], growth: int, x: Tensor) -> Tensor:
+    return banded(layer, x) if in_bands(x, growth) else layer(x)
+
+
+def in_bands(x: Tensor, growth: int = 1) -> bool:
+    """Whether x, `growth` times as large, is computed some rows at a time."""
+    large = growth * x.numel() * x.element_size() > LARGE
+    return large and x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def last(norm: nn.GroupNorm, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The last activation is always SiLU, whatever the configuration says."""
+    if in_bands(x):
+        return bands.convolution(conv, x, bands.norm(norm, "silu", x))
+    return conv(norm_act(norm, "silu", x))
 
 
 class Encoder(nn.Module):
@@ -96,9 +120,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
         for level in self.down_blocks:
-            x = level(x)
-        # The last activation is always SiLU, whatever the configuration says.
-        return self.conv_out(norm_act(self.conv_norm_out, "silu", self.mid_block(x)))
+            for layer in level.steps():  # type: ignore[operator]
+                x = layer(x)
+        return last(self.conv_norm_out, self.conv_out, self.mid_block(x))
 
 
 class Decoder(nn.Module):
@@ -119,8 +143,9 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(z))
         for level in self.up_blocks:
-            x = level(x)
-        return self.conv_out(norm_act(self.conv_norm_out, "silu", x))
+            for layer in level.steps():  # type: ignore[operator]
+                x = layer(x)
+        return last(self.conv_norm_out, self.conv_out, x)
 
 
 class AutoencoderKL(nn.Module):
@@ -143,14 +168,21 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latent, the latter in [-30, 20]."""
-        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, 1)
+        mean, logvar = self.quant_conv(one_by_one(self.encoder, x)).chunk(2, 1)
         return mean, logvar.clamp(-30, 20)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.decoder(self.post_quant_conv(z))
+        return one_by_one(self.decoder, self.post_quant_conv(z))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x)[0])
+
+
+def one_by_one(network: nn.Module, x: Tensor) -> Tensor:
+    """On a CPU a batch gains nothing and takes as many times the memory."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or len(x) == 1:
+        return network(x)
+    return torch.cat([network(row) for row in x.split(1)])
 
 
 def resnet(c: VAEConfig, inner: int, outer: int) -> ResnetBlock:
