@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import pictura
 from pictura import loading, measuring
 from pictura.errors import ParameterError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
+import small_pipelines  # noqa: E402
 
 
 def test_free_memory_is_less_than_there_is() -> None:
@@ -29,3 +35,14 @@ def test_what_stays_in_the_file_is_neither_saved_nor_trained(tmp_path: Path) -> 
         loading.save(loaded, tmp_path / "copy")
     with pytest.raises(ParameterError, match="low_memory=False"):
         loaded.trainable()
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_pictures_are_the_same(name: str, tmp_path: Path) -> None:
+    """Several prompts, both encoders and the transformer read from the file step by step."""
+    getattr(small_pipelines, name)(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    drawn = []
+    for low_memory in (False, True):
+        model = pictura.TextToImage.from_preset(tmp_path / "model", low_memory=low_memory)
+        drawn.append(np.asarray(model.generate(["a cat", "a dog"], num_steps=3, seed=7, size=(64, 48))))
+    assert np.array_equal(*drawn)
