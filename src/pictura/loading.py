@@ -55,7 +55,7 @@ class Loaded:
         self._here()
         if self.dtype != torch.float32:
             raise ParameterError(
-                f"dtype {self.dtype} cannot be trained; load with dtype=None", parameter="dtype"
+                f"dtype {self.dtype} cannot be trained; load with dtype='float32'", parameter="dtype"
             )
 
     def weights(self) -> dict[str, Tensor]:
