@@ -401,6 +401,33 @@ for row in webdataset.WebDataset(sys.argv[1], shardshuffle=False).decode("rgb8")
 """
 
 
+def test_going_on_reads_no_whole_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own plan of every query of a run that has nothing left to do, and of one that retries."""
+    import sqlite3
+
+    batch.run(["a", "b"], tmp_path / "out", model=Flaky({2}), seed=1)
+    asked: list[str] = []
+    real = sqlite3.connect
+
+    def connect(*args: Any, **more: Any) -> sqlite3.Connection:
+        found = real(*args, **more)
+        found.set_trace_callback(asked.append)
+        return found
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    batch.run(["a", "b"], tmp_path / "out", model=Instant())
+    steps = batch.follow(["a", "b"], tmp_path / "out", model=Instant(), retry_failed=True)
+    next(steps)
+    steps.close()
+    ledger = real(tmp_path / "out" / ".pictura" / "ledger.sqlite")
+    queries = [text for text in asked if text.startswith(("SELECT", "UPDATE"))]
+    assert sum("picture" in text for text in queries) >= 3
+    for query in queries:
+        plan = " ".join(str(row) for row in ledger.execute(f"EXPLAIN QUERY PLAN {query}"))
+        assert "SCAN picture" not in plan, query
+    ledger.close()
+
+
 def test_shards_are_plain_tar_files_of_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         batch.run(["x", "y"], tmp_path / name, model=Instant(), seed=1, format="webdataset")

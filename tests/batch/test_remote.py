@@ -55,6 +55,19 @@ def test_refused_rows_fail_alone_and_are_asked_for_again_alone(tmp_path: Path) -
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
+def test_the_command_asks_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pictura.cli.app import run as command
+
+    monkeypatch.setenv("MY_KEY", SECRET)
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
+    with Loopback(lambda asked: {"created": 1, "data": [{"b64_json": b64()}]}) as server:
+        words = ["batch", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out"), "--seed", "1"]
+        words += ["--model", "openai://gpt-image-1", "--base-url", f"{server.url}/v1", "--concurrency", "1"]
+        assert command([*words, "--api-key-env", "MY_KEY"]) == 0
+        assert [asked.headers["authorization"] for asked in server.asked] == [f"Bearer {SECRET}"] * 2
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
 def test_a_service_without_seeds(tmp_path: Path) -> None:
     network = TextToImage.from_preset(
         "openai://gpt-image-1", api_key=SECRET

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS count (name TEXT PRIMARY KEY, value INTEGER NOT NULL)
 CREATE TABLE IF NOT EXISTS picture (
     number INTEGER PRIMARY KEY, state INTEGER NOT NULL, facts TEXT, reason TEXT, content BLOB, looks INTEGER
 );
+-- SQLite uses this for queries that repeat "state <> 1", and for no others.
 CREATE INDEX IF NOT EXISTS unsettled ON picture (state, number) WHERE state <> 1;
 CREATE TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS late (number INTEGER PRIMARY KEY);
@@ -109,19 +110,15 @@ class Ledger:
     def try_again(self) -> int:
         """Mark every failed picture as to be tried again; how many."""
         with self.commit():
-            number = self._db.execute("UPDATE picture SET state = 4 WHERE state = 2").rowcount
+            number = self._db.execute("UPDATE picture SET state = 4 WHERE state = 2 AND state <> 1").rowcount
             self.set_count("failed", 0)
             self.set_count("finished", 0 if number else self.count("finished"))
         return number
 
     def again(self) -> list[int]:
         """The pictures to be tried again, in order."""
-        return [row[0] for row in self._db.execute("SELECT number FROM picture WHERE state = 4 ORDER BY 1")]
-
-    def has(self, index: int) -> bool:
-        """Whether something final is known of a picture."""
-        row = self._db.execute("SELECT state FROM picture WHERE number = ?", (index,)).fetchone()
-        return row is not None and row[0] != AGAIN
+        found = self._db.execute("SELECT number FROM picture WHERE state = 4 AND state <> 1 ORDER BY 1")
+        return [row[0] for row in found]
 
     def entries(
         self, first: int, last: int | None = None, states: tuple[int, ...] = (KEPT,)
@@ -129,7 +126,7 @@ class Ledger:
         """The entries from picture `first` up to but not with `last`, in order."""
         marks = ", ".join(map(str, states))
         # The unary plus keeps SQLite on the primary key, which is in the order wanted.
-        state = "state" if KEPT not in states else "+state"
+        state = "state <> 1 AND state" if KEPT not in states else "+state"
         found = self._db.execute(
             f"SELECT number, state, facts, reason, content, looks FROM picture "
             f"WHERE number >= ? AND number < ? AND {state} IN ({marks}) ORDER BY number",

@@ -68,6 +68,7 @@ def follow(
     actors: int | None = None,
     batch_size: int = WINDOW,
     options: Mapping[str, Any] | None = None,
+    service: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Report]:
     """`run`, telling how far it is.
 
@@ -76,7 +77,8 @@ def follow(
     otherwise themselves. best_of, scorers: make so many for each picture and keep the one that the first
     scorer likes best. filters: see `pictura.batch.filters`. dedup: "exact" or "perceptual[:BITS]"; the first
     of equals is kept. retry_failed: make failed pictures once more. engine: "local", or "ray" with the
-    `address` of a cluster and a number of `actors`. batch_size: pictures worked on at once.
+    `address` of a cluster and a number of `actors`. batch_size: pictures worked on at once. service: what
+    `from_preset` is told of a remote model, such as base_url, api_key and concurrency; never written down.
 
     ParameterError, FileError and PresetError before any work; FileError where the disk is full. A picture
     that cannot be made is listed in failures.jsonl and does not end the run.
@@ -107,7 +109,9 @@ def follow(
     window = whole("batch_size", batch_size, 4096)
     engines = _engine(engine, window, address, actors)
     source = open_source(prompts, column, split)
-    network = _model(model)
+    if service and engine != "local":
+        raise ParameterError("service is for engine 'local'; leave one of them out", parameter="service")
+    network = _model(model, service or {})
     seeded = _takes_seeds(network, seed)
     with closing(Store(out)) as store:
         before = store.before()
@@ -132,13 +136,13 @@ def follow(
             return work.report()
 
 
-def _model(model: Any) -> Any:
+def _model(model: Any, service: Mapping[str, Any]) -> Any:
     """The model itself; of a name, loaded."""
     if not isinstance(model, (str, os.PathLike)):
         return model
     from pictura.task import TextToImage
 
-    return TextToImage.from_preset(model)
+    return TextToImage.from_preset(model, **service)
 
 
 def _engine(name: str, window: int, address: str | None, actors: int | None) -> Callable[..., Engine]:

@@ -11,6 +11,7 @@ import typer
 
 from pictura.cli.generate import RESERVED, ModelOption, number, sampler_names
 from pictura.cli.options import parsed_options
+from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, say
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ def batch(
     batch_size: Annotated[
         int, typer.Option(parser=number, metavar="INTEGER", help="Pictures worked on at once by a model.")
     ] = 16,
+    api: ApiOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(parser=number, metavar="INTEGER", help="Requests to a remote model at once."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Make pictures that failed before once more.")
     ] = False,
@@ -140,7 +148,10 @@ def batch(
         "actors": actors,
         "batch_size": batch_size,
         "retry_failed": retry_failed,
+        "service": service_settings(api, base_url, api_key_env),
     }
+    if concurrency is not None:
+        settings["service"]["concurrency"] = concurrency
     steps_done = follow(prompts, out, model=model, **settings)
     settled = 0
     with progress("batch", None, sys.stderr, rate=True) as bar:
