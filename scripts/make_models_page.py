@@ -6,7 +6,7 @@ Parity comes from benchmarks/results/parity.json, which the tests write:
     pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
 Speed and memory come from the section "models" of every other result in that folder: by version of a model,
-{"speed": ratio, "memory": ratio, "what": words}, against diffusers in the same run. No figure on the page is
+{"speed": ratio, "memory": ratio, "load": ratio, "load_memory": ratio}, each against diffusers in the same run. No figure on the page is
 typed. With --check nothing is written; the exit status is 1 if the page is not current.
 """
 
@@ -37,11 +37,11 @@ known of any other. Which files are read, and what to do with them, is on [forma
 
 Parity: the largest difference between our picture and that of diffusers (KerasHub's loop for its presets),
 relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same seed,
-8 steps (4 for KerasHub), guidance and a negative prompt. Speed and memory: against diffusers in the
-same run, where a benchmark has measured them; see [performance.md](performance.md) for the machine.
+8 steps (4 for KerasHub), guidance and a negative prompt. Speed (more is faster) and memory: against
+diffusers in the same run, where a benchmark has measured them; see [performance.md](performance.md) for the machine.
 
-| model | form | parity | test | speed | memory |
-|---|---|---|---|---|---|
+| model | form | parity | test | speed | memory | loading | memory of loading |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -55,18 +55,17 @@ def page() -> str:
             test = str(found["test"])
             name = f"[`{test.rpartition('::')[2]}`](../{test.partition('::')[0]})"
             cells = [f"[{title}]({about})", form, f"{found['difference']:.1e}", name]
-            cells += [ratio(speed, "speed"), ratio(speed, "memory")]
+            cells += [ratio(speed, what) for what in ("speed", "memory", "load", "load_memory")]
             lines.append("| " + " | ".join(cells) + " |")
-    notes = [f"- {MODELS[v][0]}: {facts['what']}" for v, facts in measured.items() if facts.get("what")]
-    told = "\nWhat was measured for speed and memory:\n\n" + "\n".join(notes) + "\n" if notes else ""
-    return HEAD + "\n".join(lines) + "\n" + told
+    return HEAD + "\n".join(lines) + "\n"
 
 
 def benchmarks() -> dict[str, dict[str, Any]]:
     """Ratios by version of a model, from every result that has some."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(RESULTS.glob("*.json")):
-        models = json.loads(path.read_text()).get("models", {})
+        models = json.loads(path.read_text()).get("results", {})
+        models = models.get("models", {}) if isinstance(models, dict) else {}
         for version in models.keys() & MODELS.keys() if isinstance(models, dict) else ():
             found.setdefault(version, {}).update(models[version])
     return found

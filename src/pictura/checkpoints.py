@@ -139,22 +139,21 @@ def _at_hand(recipe: Recipe, plan: Plan) -> dict[str, str]:
     return found
 
 
-def complete(recipe: Recipe, layout: Layout) -> dict[str, bytes]:
+def complete(recipe: Recipe, layout: Layout, *, tokenizers: bool = True) -> dict[str, bytes]:
     """The tokenizers of a model that can draw; CheckpointError where something is missing without which it
-    cannot, or a configuration speaks of more layers than there are tensors."""
+    cannot, or a configuration speaks of more layers than there are tensors. tokenizers: whether they count."""
     for name, config in recipe.architecture.items():
         if isinstance(config, Mapping):
             _believable(name, config, recipe, layout)
     found = assets(recipe)
     plan = recipe.plan
     lacking = [name for name in (plan.required if plan else ()) if name not in recipe.architecture]
-    if layout.kind != "keras":  # whose presets may be networks alone
+    if tokenizers and layout.kind in ("diffusers", "files"):  # presets may be networks alone
         lacking += [name for name in (plan.tokenizers if plan else ()) if name not in found]
     if lacking:
         raise CheckpointError(
             f"{str(layout.path)!r}, a {recipe.family} model, has no {' and no '.join(lacking)}; give "
-            "config=DIR, "
-            "a folder that holds what is missing"
+            "config=DIR, a folder that holds what is missing"
         )
     return found
 

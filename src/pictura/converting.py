@@ -55,7 +55,7 @@ def convert(
         )
     found = checkpoints.find(source, config=config, variant=variant)
     recipe = found.recipe
-    assets = checkpoints.complete(recipe, found.layout)
+    assets = checkpoints.complete(recipe, found.layout, tokenizers=to != "single-file")
     wanted = torch_dtype(_DTYPES[dtype]) if dtype else None
     if to == "pictura":
         _pictura(recipe, assets, found.name, target, wanted, overwrite)

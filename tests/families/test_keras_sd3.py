@@ -21,9 +21,10 @@ import h5py  # noqa: E402  # after the backend is chosen
 from keras_hub.models import CLIPTextEncoder, StableDiffusion3Backbone  # noqa: E402
 from keras_hub.src.models.vae.vae_backbone import VAEBackbone  # noqa: E402
 
-from pictura import loading  # noqa: E402
+from pictura import TextToImage, checkpoints, loading  # noqa: E402
+from pictura.converting import convert  # noqa: E402
 from pictura.errors import CheckpointError  # noqa: E402
-from pictura.formats import keras  # noqa: E402
+from pictura.formats import keras, networks, safetensors  # noqa: E402
 
 LENGTH = 11
 SIZE = (32, 48)  # height, width
@@ -269,3 +270,18 @@ def test_index_that_points_elsewhere(small: Path, tmp_path: Path, name: str) -> 
     (tmp_path / "bad" / "model.weights.json").write_text(json.dumps({"weight_map": {"/x/vars": [name]}}))
     with pytest.raises(CheckpointError, match="out of its folder"):
         keras.weights(tmp_path / "bad")
+
+
+def test_a_preset_becomes_a_folder_of_diffusers(small: Path, tmp_path: Path) -> None:
+    """Every weight, through a preset of ours and a single file as well."""
+    folder = convert(small, tmp_path / "folder", "diffusers")
+    convert(small, tmp_path / "ours")
+    single = convert(tmp_path / "ours", tmp_path / "single", "single-file")
+    wanted = networks.tensors(TextToImage.from_preset(small).family.networks())
+    for place in (folder, single):
+        entries = checkpoints.find(place, config=tmp_path / "ours").recipe.entries
+        assert entries.keys() == wanted.keys()
+        found = {name: torch.empty(entry.shape) for name, entry in entries.items()}
+        safetensors.fill(entries, found)
+        for name, tensor in wanted.items():
+            assert torch.equal(found[name], tensor.detach().float()), name
