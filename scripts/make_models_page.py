@@ -6,8 +6,8 @@ Parity comes from benchmarks/results/parity.json, which the tests write:
     pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
 Speed and memory come from the section "models" of every other result in that folder: by version of a model,
-{"speed": ratio, "memory": ratio, "load": ratio, "load_memory": ratio}, each against diffusers in the same run. No figure on the page is
-typed. With --check nothing is written; the exit status is 1 if the page is not current.
+{"speed": ratio, "memory": ratio, "load": ratio, "load_memory": ratio}, each against diffusers in the same
+run. No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is not current.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ HEAD = """# Models
 known of any other. Which files are read, and what to do with them, is on [formats.md](formats.md).
 
 Parity: the largest difference between our picture and that of diffusers (KerasHub's loop for its presets),
-relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same seed,
-8 steps (4 for KerasHub), guidance and a negative prompt. Speed (more is faster) and memory: against
-diffusers in the same run, where a benchmark has measured them; see [performance.md](performance.md) for the machine.
+relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same
+seed, 8 steps (4 for KerasHub), guidance and a negative prompt. Speed (more is faster) and memory: against
+diffusers in the same run, where a benchmark has measured them; the machine is in
+[performance.md](performance.md).
 
 | model | form | parity | test | speed | memory | loading | memory of loading |
 |---|---|---|---|---|---|---|---|

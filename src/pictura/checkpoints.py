@@ -141,7 +141,10 @@ def _at_hand(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 def complete(recipe: Recipe, layout: Layout, *, tokenizers: bool = True) -> dict[str, bytes]:
     """The tokenizers of a model that can draw; CheckpointError where something is missing without which it
-    cannot, or a configuration speaks of more layers than there are tensors. tokenizers: whether they count."""
+    cannot, or a configuration speaks of more layers than there are tensors.
+
+    tokenizers: whether one that is missing counts.
+    """
     for name, config in recipe.architecture.items():
         if isinstance(config, Mapping):
             _believable(name, config, recipe, layout)

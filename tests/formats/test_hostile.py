@@ -69,6 +69,11 @@ def pickled(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps({"w": [1.0]}))
 
 
+def other(folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+    changed(folder / "unet" / "config.json", _class_name="Kandinsky3UNet")
+
+
 def renamed(folder: Path) -> None:
     path = folder / "unet" / WEIGHTS
     tensors = load_file(path)
@@ -181,7 +186,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "num_hidden_layers of its text_encoder is 1000000000, but there are",
     ),
     "another architecture": (
-        lambda f: changed(f / "unet" / "config.json", _class_name="Kandinsky3UNet"),
+        other,
         "PresetError",
         "is of no family that Pictura has",
     ),
