@@ -155,7 +155,8 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
     resolve = getattr(family, "resolve", None)
     seeded = model.seeds is not None
     done = (wanted if resolve is None else resolve(wanted)).completed(defaults, seeded=seeded)
-    if done.sampler in samplers.names():  # whose options may be the model's too, such as eta
+    # A sampler's options may be the model's too, such as eta.
+    if done.sampler is not None and done.sampler in samplers.names():
         of_sampler = samplers.options(done.sampler).items()
         own = {name: value for name, value in of_sampler if name in family.options}
         done = done.completed(own, seeded=seeded)
@@ -165,8 +166,8 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
 
 
 def _check_options(options: Mapping[str, Any], family: Uses) -> None:
-    for name, option in family.options.items():
-        if name in options:
+    for name in options:
+        if (option := family.options.get(name)) is not None:
             _check(option, options[name])
 
 
@@ -196,6 +197,8 @@ def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[It
 
 def _merged(request: Request, call: Call) -> Request:
     """The call's values where the request leaves things open; ParameterError where they differ."""
+    if not call.values and not call.options and call.seed is None:
+        return request
     said = {**request.options, **{n: v for n in _FIELDS if (v := getattr(request, n)) is not None}}
     for name, value in [*call.values.items(), *call.options.items(), ("seed", call.seed)]:
         if value is not None and said.get(name, value) != value:

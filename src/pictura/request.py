@@ -96,7 +96,7 @@ class Request:
 
         Names in `defaults` that are no field of a request go to `options`, unless already there.
         """
-        known = {f.name for f in fields(self)} - {"options"}
+        known = _NAMES
         given = {
             name: value for name, value in defaults.items() if name in known and getattr(self, name) is None
         }
@@ -163,6 +163,9 @@ class Request:
             "options": self.options if isinstance(self.options, Options) else Options(self.options),
             "model": _optional(_text, "model", self.model),
         }
+
+
+_NAMES = frozenset(f.name for f in fields(Request)) - {"options"}
 
 
 def random_seed(most: int = 2**32 - 1) -> int:
