@@ -13,7 +13,7 @@ from typing import Any
 
 from _common import RESULTS, ROOT
 
-NAMES = ("startup", "networks", "engine", "training", "samplers", "remote")
+NAMES = ("startup", "networks", "engine", "training", "samplers", "remote", "stable_diffusion")
 PAGE = ROOT / "docs" / "performance.md"
 
 
@@ -205,6 +205,34 @@ others read the answer; `astream` and `stream` also complete each request and de
 
 `astream` reaches 95 % of the possible: {verdict(r["of_possible"]["astream"] >= 0.95)}. Memory after
 {r["rows_for_memory"]:,} rows: {memory["after"]} MiB, {memory["after"] - memory["before"]:+.1f} MiB.
+"""
+
+
+def stable_diffusion(r: Mapping[str, Any]) -> str:
+    step, decode = r["step"], r["decode"]
+    rows = [
+        ["guided step (two rows)", *(shown(step["seconds"][n], " s") for n in ("pictura", "diffusers"))],
+        ["decoding the latent", *(shown(decode["seconds"][n], " s") for n in ("pictura", "diffusers"))],
+        ["peak of memory, decoding", *(shown(decode["peak_gb"][n], " GB") for n in ("pictura", "diffusers"))],
+    ]
+    targets = [[name, verdict(held)] for name, held in r["targets"].items()]
+    products, rates = r["rates"]["products"], r["rates"]["attentions"]
+    onednn = products.get("onednn", 0) / products["linear"]
+    heads = rates["by head torch.float32"] / rates["fused torch.float32"]
+    return f"""## Stable Diffusion 1.5 at 512 px
+
+Real sizes, random weights, float32, channels last, {r["threads"]} threads.
+
+{table(["", "Pictura", "diffusers"], rows)}
+
+The step is **{step["ratio"]:.2f} times** as fast, decoding **{decode["ratio"]:.2f} times** in
+{decode["memory"]:.2f} of the memory. The answers differ by {step["largest_difference"]:.1g} and
+{decode["largest_difference"]:.1g} of the largest value. It is done by Winograd convolutions (the step keeps
+{step["transformed_weights_gb"]:g} GB of transformed weights, decoding none), by products and attention
+through oneDNN where that is quicker (here {onednn:.1f} and {heads:.1f} times, measured on first use), and by
+decoding some rows at a time.
+
+{table(["target", "held"], targets)}
 """
 
 

@@ -131,7 +131,7 @@ def load(
         if int8 and not streamed and not name.startswith("text_encoder"):
             precision.with_int8(module)
         if count > LARGE and place.type == "cpu":
-            kernels.accelerate(module)
+            kernels.accelerate(module, keep=not streamed)
     config = preset.Config(
         family=recipe.family,
         architecture=recipe.architecture,

@@ -212,3 +212,14 @@ def test_freed_memory_is_used_again() -> None:
     assert told["reuse"][0] == str(platform.libc_ver()[0] == "glibc")
     if told["reuse"][0] == "True":
         assert int(told["reuse"][1]) < 0.5 * int(told["plain"][1])
+
+
+def test_nothing_is_kept_where_weights_are_streamed(quick: None) -> None:
+    layer, x = kernels.accelerate(nn.Conv2d(16, 8, 3, padding=1), keep=False), normal(1, 1, 16, 20, 20)
+    with torch.no_grad():
+        layer(x)
+        assert layer.kept is None
+        with kernels.holding(layer):
+            layer(x)
+            assert layer.kept is not None
+        assert layer.kept is None

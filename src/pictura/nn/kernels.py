@@ -32,11 +32,11 @@ QUERIES = 256  # of a head at a time
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def accelerate(network: nn.Module, *, reuse: bool = True) -> nn.Module:
+def accelerate(network: nn.Module, *, reuse: bool = True, keep: bool = True) -> nn.Module:
     """`network` itself, its plain linear and convolutional layers made ready to compute the quickest way.
 
     `reuse`: keep freed memory too (`memory.reuse`), quicker where maps come and go, but the process stays as
-    large as it was at most."""
+    large as it was at most. `keep`: keep transformed weights of convolutions on small maps."""
     if reuse:
         memory.reuse()
     for module in network.modules():
@@ -46,6 +46,7 @@ def accelerate(network: nn.Module, *, reuse: bool = True) -> nn.Module:
             module.__class__ = Linear
         elif type(module) is nn.Conv2d and _fits_winograd(module):
             module.__class__ = Conv3x3
+            module.keep = keep  # type: ignore[assignment]
     return network
 
 
@@ -57,7 +58,8 @@ def plain(network: nn.Module) -> nn.Module:
         elif type(module) is Linear:
             module.__class__ = nn.Linear  # type: ignore[assignment]
         elif type(module) is Conv3x3:
-            module.__dict__.pop("kept", None)
+            for name in ("kept", "keep", "holding"):
+                module.__dict__.pop(name, None)
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
     return network
 
@@ -79,6 +81,7 @@ class Conv3x3(nn.Conv2d):
 
     kept: tuple[Any, Tensor] | None = None
     holding = False
+    keep = True
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4 and ours(x, self.weight, self.bias):
@@ -93,6 +96,8 @@ class Conv3x3(nn.Conv2d):
         weight = self.weight
         if tiles >= MANY_TILES and not self.holding:
             return winograd.transform(weight.detach())
+        if not self.keep and not self.holding:
+            return None
         key = (weight.data_ptr(), weight._version, weight.shape)
         if self.kept is None or self.kept[0] != key:
             self.kept = None

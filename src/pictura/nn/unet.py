@@ -176,6 +176,7 @@ class UNet(nn.Module):
         context = self.encoder_hid_proj(context) if hasattr(self, "encoder_hid_proj") else context
         read = Reading(context, attend)
         vector = self.embed(time, added, labels, condition)
+        sample = sample.contiguous(memory_format=torch.channels_last)  # and so is every map that follows
         x = self.conv_in(2 * sample - 1 if c.center_input_sample else sample)
         skips, extra = [x], list(adapter)
         for block in self.down_blocks:

@@ -180,8 +180,9 @@ class AutoencoderKL(nn.Module):
 
 def one_by_one(network: nn.Module, x: Tensor) -> Tensor:
     """On a CPU a batch gains nothing and takes as many times the memory."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or len(x) == 1:
+    if x.device.type != "cpu" or torch.is_grad_enabled():
         return network(x)
+    x = x.contiguous(memory_format=torch.channels_last)  # and so is every map that follows
     return torch.cat([network(row) for row in x.split(1)])
 
 
