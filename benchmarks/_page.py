@@ -13,7 +13,7 @@ from typing import Any
 
 from _common import RESULTS, ROOT
 
-NAMES = ("startup", "networks", "engine", "training", "samplers", "remote", "stable_diffusion")
+NAMES = ("startup", "networks", "engine", "training", "samplers", "remote")
 PAGE = ROOT / "docs" / "performance.md"
 
 

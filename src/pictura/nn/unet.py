@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pictura.errors import PresetError, shown
 from pictura.nn import config as configs
 from pictura.nn.attention import Attention, Reading
+from pictura.nn.deep_cache import DeepCache
 from pictura.nn.resnet import ACTIVATIONS, norm_act
 from pictura.nn.unet_blocks import DownBlock, MidBlock, UpBlock
 from pictura.nn.unet_config import (
@@ -164,13 +165,15 @@ class UNet(nn.Module):
         condition: Tensor | None = None,
         adapter: Sequence[Tensor] = (),
         attend: Callable[..., Tensor] | None = None,
+        cache: DeepCache | None = None,
     ) -> Tensor:
         """Noisy latents (b, c, h, w), times (b,), text (b, m, d) -> the prediction (b, c', h, w).
 
         `added` (b, k): what `sizes` returns, for XL. `labels` (b,), or vectors (b, k): the class. `condition`
         (b, k): embedded guidance scale of distilled models (Luo et al. 2023). `residuals`: what a ControlNet
         adds to each skip and to the middle. `adapter`: what a T2I-Adapter adds to each level of the way down,
-        and to the middle where one more is given. `attend`: see `attention.Reading`.
+        and to the middle where one more is given. `attend`: see `attention.Reading`. `cache`: what the steps
+        of this picture share, see `nn.deep_cache`.
         """
         c = self.config
         context = self.encoder_hid_proj(context) if hasattr(self, "encoder_hid_proj") else context
@@ -178,6 +181,11 @@ class UNet(nn.Module):
         vector = self.embed(time, added, labels, condition)
         sample = sample.contiguous(memory_format=torch.channels_last)  # and so is every map that follows
         x = self.conv_in(2 * sample - 1 if c.center_input_sample else sample)
+        deep = None if cache is None else cache.deep(x)
+        if deep is not None:
+            skip = x if residuals is None else x + residuals[0][0]
+            x = self.up_blocks[-1].layer(-1, torch.cat([deep, skip], 1), vector, read)  # type: ignore[operator]
+            return self.conv_out(norm_act(self.conv_norm_out, c.act_fn, x))
         skips, extra = [x], list(adapter)
         for block in self.down_blocks:
             x, more = block(x, vector, read, extra.pop(0) if extra else None)
@@ -188,6 +196,7 @@ class UNet(nn.Module):
             x = self.mid_block(x, vector, read)
             x = x + extra[0] if extra and extra[0].shape == x.shape else x
         x = x if residuals is None else x + residuals[1]
-        for block in self.up_blocks:
-            x = block(x, vector, read, skips)
+        for i, block in enumerate(self.up_blocks):
+            last = cache is not None and i == len(self.up_blocks) - 1
+            x = block(x, vector, read, skips, cache.keep if last else None)  # type: ignore[union-attr]
         return self.conv_out(norm_act(self.conv_norm_out, c.act_fn, x))

@@ -3,6 +3,8 @@ residual blocks with or without attention."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -92,9 +94,19 @@ class UpBlock(Level):
         if up:
             self.upsamplers = nn.ModuleList([Upsample(outer)])
 
-    def forward(self, x: Tensor, time: Tensor, read: Reading, skips: list[Tensor]) -> Tensor:
-        """Takes from the end of `skips` what it reads; is as large as the next one left there."""
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        read: Reading,
+        skips: list[Tensor],
+        keep: Callable[[Tensor], None] | None = None,
+    ) -> Tensor:
+        """Takes from the end of `skips` what it reads; is as large as the next one left there. `keep` is told
+        what the last layer reads from below."""
         for i in range(len(self.resnets)):
+            if keep is not None and i == len(self.resnets) - 1:
+                keep(x)
             x = self.layer(i, torch.cat([x, skips.pop()], 1), time, read)
         if hasattr(self, "upsamplers"):
             x = self.upsamplers[0](x, (skips[-1].shape[2], skips[-1].shape[3]))

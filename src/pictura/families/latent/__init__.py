@@ -27,6 +27,7 @@ from pictura.families.latent.training import Training
 from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
+from pictura.nn.deep_cache import DeepCache
 from pictura.nn.vae import AutoencoderKL
 from pictura.request import Request
 from pictura.schedulers import Plan
@@ -251,16 +252,17 @@ class LatentDiffusion(Training):
         """The network's guided answer, regions blended."""
         scale, phi = self.scale_of(request), request.options.get("guidance_rescale") or 0.0
 
-        tolerance = request.options.get("block_cache") or 0.0
+        tolerance, every = request.options.get("block_cache") or 0.0, request.options.get("deep_cache") or 1
 
         def asking(timed: Timed) -> guiding.MakeAsk:
-            caches: dict[tuple[int, str], BlockCache] = {}  # by condition and part of the picture
+            caches: dict[tuple[int, str], BlockCache | DeepCache] = {}  # by condition and part of the picture
 
             def ask(x: Tensor, level: Level, window: Window) -> Ask:
                 condition = timed.at(timing.step_of(level, plan.levels))
                 question = self.ask(x[window], level, plan, condition, request)
-                if tolerance:
-                    cache = caches.setdefault((id(condition), str(window)), BlockCache(tolerance))
+                if tolerance or every > 1:
+                    new = BlockCache(tolerance) if tolerance else DeepCache(every)
+                    cache = caches.setdefault((id(condition), str(window)), new)
                     question = replace(question, variant=cache)
                 if begun.beside is None:
                     return question

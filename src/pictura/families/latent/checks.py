@@ -75,6 +75,9 @@ def _check_size(family: LatentDiffusion, request: Request) -> None:
         )
 
 
+MOST_STEPS_KEPT = 20
+
+
 def _check_numbers(options: Mapping[str, Any]) -> None:
     for name, most in _ABOVE.items():
         value = options.get(name)
@@ -85,6 +88,12 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
     if not 0 <= (options.get("block_cache") or 0.0) <= 1:
         value = options["block_cache"]
         raise ParameterError(f"block_cache is {shown(value)}; give 0 to 1", parameter="block_cache")
+    if not 1 <= (options.get("deep_cache") or 1) <= MOST_STEPS_KEPT:
+        value = options["deep_cache"]
+        raise ParameterError(
+            f"deep_cache is {shown(value)}; give 1, every step in full, to {MOST_STEPS_KEPT}",
+            parameter="deep_cache",
+        )
     if not 0 <= (options.get("guidance_rescale") or 0.0) <= 1:
         value = options["guidance_rescale"]
         raise ParameterError(f"guidance_rescale is {shown(value)}; give 0 to 1", parameter="guidance_rescale")

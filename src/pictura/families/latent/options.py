@@ -9,6 +9,10 @@ BLOCK_CACHE = Option(
     name="block_cache", type=float, default=0.0,
     help="leave out most blocks of steps whose first block is off by less than this, such as 0.1",
 )  # fmt: skip
+DEEP_CACHE = Option(
+    name="deep_cache", type=int, default=1,
+    help="compute the whole network in one step of so many only, such as 3, in between its outermost layers",
+)  # fmt: skip
 OPTIONS = (
     Option(
         name="eta", type=float, default=None, help="share of fresh noise a step, for samplers that have it"

@@ -13,10 +13,12 @@ from pictura.engine import Ask
 from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
+from pictura.families.latent.options import DEEP_CACHE
 from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip
 from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.clip import ClipText
+from pictura.nn.deep_cache import DeepCache
 from pictura.nn.unet import UNet
 from pictura.nn.vae import AutoencoderKL
 from pictura.request import MAX_SIDE, Request
@@ -37,6 +39,7 @@ class StableDiffusion(LatentDiffusion):
     options: ClassVar[Mapping[str, Option]] = {
         **LatentDiffusion.options,
         **{option.name: option for option in XL},
+        DEEP_CACHE.name: DEEP_CACHE,
         "clip_skip": Option(
             name="clip_skip", type=int, default=0, help="read the text this many layers before the last"
         ),
@@ -144,7 +147,10 @@ class StableDiffusion(LatentDiffusion):
         wide, told = self.unet.config.time_cond_proj_dim, None
         if wide:
             told = _waves(inputs["guidance"].float() - 1, wide).to(inputs["x"])
-        answer: Tensor = self.unet(inputs["x"], inputs["time"], inputs["context"], added, condition=told)
+        cache = variant if isinstance(variant, DeepCache) else None
+        answer: Tensor = self.unet(
+            inputs["x"], inputs["time"], inputs["context"], added, condition=told, cache=cache
+        )
         return answer
 
     def _ids(self) -> int:
