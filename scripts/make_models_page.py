@@ -5,9 +5,10 @@ Parity comes from benchmarks/results/parity.json, which the tests write:
     F=benchmarks/results/parity.json
     pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
-Speed and memory come from the section "models" of every other result in that folder: by version of a model,
+Speed and memory come from the section "models" of every other result in that folder: by version of a model
 {"speed": ratio, "memory": ratio, "load": ratio, "load_memory": ratio}, each against diffusers in the same
-run. No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is not current.
+run. No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is
+not current.
 """
 
 from __future__ import annotations

@@ -145,7 +145,8 @@ def _renamed(
 
 
 def _pending(parts: tuple[Entry, ...], dtype: torch.dtype | None) -> Pending:
-    own = torch_dtype(parts[0].dtype)
+    scaled = any(kind == "scale" for part in parts for kind, _ in part.steps)
+    own = torch_dtype("BF16" if scaled else parts[0].dtype)  # eight bits do not hold the product
     if any(part.dtype != parts[0].dtype for part in parts):
         raise CheckpointError(
             f"parts of one tensor have the dtypes {', '.join(sorted({part.dtype for part in parts}))}; "

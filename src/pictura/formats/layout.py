@@ -17,6 +17,7 @@ from pictura.errors import CheckpointError, FileError, PicturaError, PresetError
 from pictura.formats import safetensors
 from pictura.formats.reading import opened, read_json
 from pictura.formats.safetensors import Entry
+from pictura.formats.scaled import unscaled
 
 __all__ = ["COMPONENTS", "CONFIG", "INDEX", "STEMS", "TOKENIZERS", "Layout", "open_layout"]
 
@@ -50,7 +51,9 @@ class Layout:
     @cached_property
     def files(self) -> Mapping[Path, Mapping[str, Entry]]:
         """The tensors of each single file."""
-        return {path: safetensors.header(path, root=self.root) for path in self.single}
+        return {
+            path: unscaled(safetensors.header(path, root=self.root), root=self.root) for path in self.single
+        }
 
     def has(self, component: str) -> bool:
         """Whether a folder of diffusers says that it has this component."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Step", "Steps", "taken"]
 
-# ("view", shape), ("permute", axes), ("rows", (from, to)) or ("swap", ()), which exchanges the halves of the
-# rows.
+# ("view", shape), ("permute", axes), ("rows", (from, to)), ("scale", (bits of a float32,)) or ("swap", ()),
+# which exchanges the halves of the rows.
 Step = tuple[str, tuple[int, ...]]
 Steps = tuple[Step, ...]
 
@@ -23,6 +24,8 @@ def taken(flat: Tensor, steps: Sequence[Step]) -> Tensor:
             flat = flat.reshape(numbers)
         elif kind == "permute":
             flat = flat.permute(numbers)
+        elif kind == "scale":
+            flat = flat.float() * struct.unpack("<f", numbers[0].to_bytes(4, "little"))[0]
         elif kind == "rows":
             flat = flat[slice(*numbers)]
         else:
