@@ -13,7 +13,7 @@ from typing import Any
 
 from _common import RESULTS, ROOT
 
-NAMES = ("startup", "networks", "engine", "training", "samplers", "remote")
+NAMES = ("startup", "networks", "engine", "training", "samplers", "blocks", "remote")
 PAGE = ROOT / "docs" / "performance.md"
 
 
@@ -233,6 +233,43 @@ through oneDNN where that is quicker (here {onednn:.1f} and {heads:.1f} times, m
 decoding some rows at a time.
 
 {table(["target", "held"], targets)}
+"""
+
+
+def blocks(r: Mapping[str, Any]) -> str:
+    rows = []
+    for name in r["sd3"]["seconds"]:
+        cells = [name]
+        for one in (r["sd3"], r["flux"]):
+            cells += [shown(one["seconds"][name], " s"), f"{one['times diffusers float32'][name]:g}x"]
+            cells.append(f"{one['relative_error'][name]:.1g}")
+        rows.append(cells)
+    lost = [[name, shown(values, " dB")] for name, values in r["psnr"].items()]
+    cache = [[t, f"{v['left_out']:.0%}", f"{v['relative_error']:.1%}"] for t, v in r["block_cache"].items()]
+    m = r["memory"]
+    pixels, sizes = r["sd3"]["pixels"], [f"{r[name]['parameters'] / 1e6:.0f} M" for name in ("sd3", "flux")]
+    return f"""## Blocks of Stable Diffusion 3 and FLUX.1
+
+One evaluation at {pixels} px of three blocks at full width, random weights, {r["threads"]} threads:
+SD3 medium ({sizes[0]} parameters) and FLUX.1 ({sizes[1]}, one joint and two single blocks). "Off" is the
+distance from diffusers in float32, relative to its answer.
+
+{table(["", "SD3", "", "off", "FLUX", "", "off"], rows)}
+
+PSNR of pictures by the built-in model (trained; 12 steps) against float32, linears of all blocks in:
+
+{table(["", "PSNR"], lost)}
+
+First-block cache (`block_cache`), 28 steps through 12 blocks with random weights, whose first block changes
+by half from step to step; what tolerance suits trained ones is not measured here:
+
+{table(["tolerance", "steps that left blocks out", "last latent off by"], cache)}
+
+Loading {m["file_gb"]:g} GB of FLUX takes {m["pictura"]["of_the_file"]:.2f} times the file in memory: it is
+read, so that a file which changes meanwhile is an error. diffusers maps it, which takes
+{m["diffusers"]["of_the_file"]:.2f} times until it is used. With `low_memory=True` a process that evaluates
+all of a FLUX of {m["streamed"]["file_gb"]:g} GB in bfloat16 once peaks at
+{m["streamed"]["process_gb"]:.2f} GB.
 """
 
 

@@ -20,7 +20,7 @@ CONFIG = {
     "axes_dims_rope": [16, 24, 24],
 }  # fmt: skip
 CODE = """
-import json, sys, resource
+import json, sys
 from pathlib import Path
 import torch
 from pictura.families.flux.model import FluxTransformer
@@ -32,7 +32,8 @@ class Model:
     def networks(self):
         return {"n": self.network}
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)
 before = peak()
