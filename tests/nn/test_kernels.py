@@ -223,3 +223,10 @@ def test_nothing_is_kept_where_weights_are_streamed(quick: None) -> None:
             layer(x)
             assert layer.kept is not None
         assert layer.kept is None
+
+
+def test_the_environment_can_forbid_it(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURA_KERNELS", "torch")
+    network = kernels.accelerate(nn.Sequential(nn.Linear(4, 4), Attention(4, 4, 2)))
+    assert type(network[0]) is nn.Linear  # type: ignore[index]
+    assert "mixing" not in vars(network[1])  # type: ignore[index]

@@ -5,11 +5,12 @@ else: modules, parameters and their names stay, and where gradients are wanted, 
 compute as torch's. `plain(network)` takes it back. What is quickest differs between processors; `rates`
 measures it once on each: products by oneDNN instead of torch's matrix library (on an AMD processor 2.3 times
 as fast), also those of attention; 3x3 convolutions by Winograd's method. Freed memory is kept for the next
-layer.
+layer. With `PICTURA_KERNELS=torch` in the environment all stays as it is.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +38,8 @@ def accelerate(network: nn.Module, *, reuse: bool = True, keep: bool = True) -> 
 
     `reuse`: keep freed memory too (`memory.reuse`), quicker where maps come and go, but the process stays as
     large as it was at most. `keep`: keep transformed weights of convolutions on small maps."""
+    if os.environ.get("PICTURA_KERNELS") == "torch":
+        return network
     if reuse:
         memory.reuse()
     for module in network.modules():
