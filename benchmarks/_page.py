@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from _common import RESULTS, ROOT
+from _page_batch import batch, scale  # noqa: F401 (found by their names)
+from _tables import shown, table, verdict
 
-NAMES = ("startup", "networks", "engine", "training", "samplers", "blocks", "remote")
+NAMES = ("startup", "networks", "engine", "training", "samplers", "blocks", "remote", "batch", "scale")
 PAGE = ROOT / "docs" / "performance.md"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def shown(values: Mapping[str, float], unit: str = "") -> str:
-    """A median with its least and greatest value."""
-    return f"{values['median']:g}{unit} ({values['min']:g} to {values['max']:g})"
-
-
-def verdict(held: bool) -> str:
-    return "yes" if held else "**no**"
 
 
 def startup(r: Mapping[str, Any]) -> str:

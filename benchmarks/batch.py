@@ -142,19 +142,30 @@ print("rate", (last[1] - first[1]) / (last[0] - first[0]))
 """
 
 
-def on_ray(count: int, actors: int, runs: int, folder: Path) -> list[float]:
-    """Pictures a second from the first one on, so that what Ray needs to start is left out."""
+def on_ray(count: int, runs: int, folder: Path) -> dict[str, list[float]]:
+    """Pictures a second on 1, 2 and 4 actors, from the first picture on, so that starting is left out."""
     prompts = [PROMPTS[at % len(PROMPTS)] for at in range(count)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    found = []
-    for run in range(runs):
-        out = folder / f"ray-{actors}-{run}"
-        command = [sys.executable, "-c", RAY, str(out), str(actors), str(STEPS), *prompts]
+    number = 0
+
+    def timed(actors: int) -> float:
+        nonlocal number
+        number += 1
+        command = [
+            sys.executable,
+            "-c",
+            RAY,
+            str(folder / f"ray-{number}"),
+            str(actors),
+            str(STEPS),
+            *prompts,
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"a measured process failed:\n{done.stderr[-3000:]}")
-        found.append(float(done.stdout.split()[-1]))
-    return found
+        return float(done.stdout.split()[-1])
+
+    return in_turn({str(actors): partial(timed, actors) for actors in (1, 2, 4)}, runs, 0)
 
 
 def main() -> None:
@@ -165,7 +176,7 @@ def main() -> None:
         folder = Path(name)
         found = {key: spread(values, 2) for key, values in rates(count, runs, folder).items()}
         whole = {key: spread(values, 2) for key, values in whole_runs(count, runs, folder).items()}
-        on_actors = {str(actors): spread(on_ray(count * 2, actors, runs, folder), 2) for actors in (1, 2, 4)}
+        on_actors = {key: spread(values, 2) for key, values in on_ray(count * 2, runs, folder).items()}
         results = {
             "steps": STEPS,
             "pictures": count,

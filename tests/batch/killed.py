@@ -21,7 +21,7 @@ from typing import Any
 
 from pictura import TextToImage, batch
 
-ROWS, WINDOW = 60, 4
+ROWS, WINDOW = 40, 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "folder": {},
     "webdataset": {"best_of": 2, "scorers": ["killed_scorer"], "dedup": "perceptual:2"},
@@ -56,7 +56,7 @@ def child(model: Any, folder: Path, out: Path, form: str, point: tuple[str, floa
         settings["scorers"] = [brightness]
     batch.run(
         folder / "prompts.txt", out, model=Counted(model, folder / f"{out.name}.log"), seed=5, num_steps=2,
-        format=form, shard=7, batch_size=WINDOW, **settings,
+        format=form, shard=6, batch_size=WINDOW, **settings,
     )  # fmt: skip
 
 

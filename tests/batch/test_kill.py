@@ -12,8 +12,8 @@ from small_batches import files, toy_preset
 
 HERE = Path(__file__).parent
 WINDOW, SEED = 4, 20261121
-CANDIDATES = {"folder": 60, "webdataset": 120, "parquet": 120, "datasets": 60}
-KILLS = {"folder": 12, "webdataset": 12, "parquet": 3, "datasets": 3}
+CANDIDATES = {"folder": 40, "webdataset": 80, "parquet": 80, "datasets": 40}
+KILLS = {"folder": 12, "webdataset": 12, "parquet": 2, "datasets": 2}
 
 
 def test_the_same_files_whenever_it_is_killed(tmp_path: Path) -> None:
