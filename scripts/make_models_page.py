@@ -5,10 +5,9 @@ Parity comes from benchmarks/results/parity.json, which the tests write:
     F=benchmarks/results/parity.json
     pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
-Speed and memory come from the section "models" of every other result in that folder: by version of a model
-{"speed": ratio, "memory": ratio, "load": ratio, "load_memory": ratio}, each against diffusers in the same
-run. No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is
-not current.
+Speed and memory come from the results of benchmarks/stable_diffusion.py and blocks.py, where they are there.
+No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is not
+current.
 """
 
 from __future__ import annotations
@@ -29,6 +28,16 @@ MODELS = {
     "flux-dev": ("FLUX.1 dev", "families/flux.md"),
     "flux-schnell": ("FLUX.1 schnell", "families/flux.md"),
 }
+# Column -> version -> where a result says it: file, then names.
+SD3 = ("blocks", "sd3", "times diffusers float32", "float32")
+FLUX = ("blocks", "flux", "times diffusers float32", "float32")
+FILE = ("blocks", "memory", "pictura", "of_the_file")
+FIGURES: dict[str, dict[str, tuple[str, ...]]] = {
+    "speed": {"1.x": ("stable_diffusion", "step", "ratio"), "3": SD3, "3.5": SD3, "flux-dev": FLUX,
+              "flux-schnell": FLUX},
+    "memory": {"1.x": ("stable_diffusion", "decode", "memory")},
+    "load": {"flux-dev": FILE, "flux-schnell": FILE},
+}  # fmt: skip
 HEAD = """# Models
 
 <!-- Written by scripts/make_models_page.py from what tests and benchmarks measured; do not edit. -->
@@ -38,43 +47,40 @@ known of any other. Which files are read, and what to do with them, is on [forma
 
 Parity: the largest difference between our picture and that of diffusers (KerasHub's loop for its presets),
 relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same
-seed, 8 steps (4 for KerasHub), guidance and a negative prompt. Speed (more is faster) and memory: against
-diffusers in the same run, where a benchmark has measured them; the machine is in
-[performance.md](performance.md).
+seed, 8 steps (4 for KerasHub), guidance and a negative prompt.
 
-| model | form | parity | test | speed | memory | loading | memory of loading |
-|---|---|---|---|---|---|---|---|
+Speed: of the network's evaluation at its real size (blocks of it for SD 3 and FLUX) in float32, times that of
+diffusers in the same run. Memory: of decoding a picture, of what diffusers takes. Loading: peak memory, of
+the file's size. The machine and all else is in [performance.md](performance.md); a dash is not measured yet.
+
+| model | form | parity | test | speed | memory | loading |
+|---|---|---|---|---|---|---|
 """
 
 
 def page() -> str:
     parity = json.loads((RESULTS / "parity.json").read_text())
-    measured = benchmarks()
     lines = []
     for version, (title, about) in MODELS.items():
-        speed = measured.get(version, {})
         for form, found in sorted(parity.get(version, {}).items()):
             test = str(found["test"])
             name = f"[`{test.rpartition('::')[2]}`](../{test.partition('::')[0]})"
             cells = [f"[{title}]({about})", form, f"{found['difference']:.1e}", name]
-            cells += [ratio(speed, what) for what in ("speed", "memory", "load", "load_memory")]
+            cells += [measured(places.get(version)) for places in FIGURES.values()]
             lines.append("| " + " | ".join(cells) + " |")
     return HEAD + "\n".join(lines) + "\n"
 
 
-def benchmarks() -> dict[str, dict[str, Any]]:
-    """Ratios by version of a model, from every result that has some."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(RESULTS.glob("*.json")):
-        models = json.loads(path.read_text()).get("results", {})
-        models = models.get("models", {}) if isinstance(models, dict) else {}
-        for version in models.keys() & MODELS.keys() if isinstance(models, dict) else ():
-            found.setdefault(version, {}).update(models[version])
-    return found
-
-
-def ratio(facts: dict[str, Any], name: str) -> str:
-    return f"{facts[name]:.2f} x" if name in facts else "not measured"
+def measured(place: tuple[str, ...] | None) -> str:
+    """The ratio that lies in a result; a dash where there is none, or one of tiny settings only."""
+    path = RESULTS / f"{place[0]}.json" if place else RESULTS / "none"
+    if place is None or not path.exists():
+        return "-"
+    content = json.loads(path.read_text())
+    value: Any = {} if content["quick"] else content["results"]
+    for name in place[1:]:
+        value = value.get(name, {}) if isinstance(value, dict) else {}
+    return f"{value:.2f} x" if isinstance(value, (int, float)) else "-"
 
 
 if __name__ == "__main__":
