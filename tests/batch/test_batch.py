@@ -476,3 +476,44 @@ def test_a_damaged_ledger_or_plan_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         batch.run(["a"], tmp_path / "out", model=Instant(), seed=1)
     Store(tmp_path / "new").close()
+
+
+THEIRS = """
+import sys
+sys.path[:0] = sys.argv[1].split(":")
+from small_batches import Instant
+from pictura import batch
+from pictura.batch import filters, outputs
+assert "theirs" in filters.names() and "listed" in outputs.names()
+report = batch.run(["a", "b", "c"], sys.argv[2], model=Instant(), seed=1, filters=["theirs"], format="listed")
+print(report.kept, report.dropped)
+"""
+PACKAGE = """
+from pictura.batch.outputs import Output
+
+def refuse(pictures):
+    return ["b is not wanted" if picture.request.prompt == "b" else None for picture in pictures]
+
+def finish(store, ledger, plan):
+    store.put(store.out / "list.txt", " ".join(e.facts["prompt"] for e in ledger.entries(0)).encode())
+
+OUTPUT = Output(help="a list", files="*.png", finish=finish)
+"""
+
+
+def test_third_parties_add_filters_and_formats_by_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(PACKAGE)
+    info = tmp_path / "theirs-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[pictura.filters]\ntheirs = theirs:refuse\n[pictura.outputs]\nlisted = theirs:OUTPUT\n"
+    )
+    paths = map(str, [Path(batch.__file__).parents[2], Path(__file__).parent, tmp_path])
+    done = subprocess.run(
+        [sys.executable, "-c", THEIRS, os.pathsep.join(paths), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "2 1\n", done.stderr
+    assert (tmp_path / "out" / "list.txt").read_text() == "a c"

@@ -37,8 +37,8 @@ class Plan:
     """Equal plans give equal files. Values come checked.
 
     source: the prompts' digest. parameters: what every row gets that does not say otherwise, by the names of
-    Request's fields. seed: None for a model that draws without seeds. shard: pictures in one file.
-    version: Pictura's, which every picture records.
+    Request's fields. seed: None for a model that draws without seeds. shard: pictures in one file, 0 where
+    each has its own. version: Pictura's, which every picture records.
     """
 
     source: str
@@ -98,7 +98,7 @@ class Plan:
     @property
     def shards(self) -> int:
         """Files that the pictures go into; 0 where each has its own."""
-        return 0 if self.format == "folder" else -(-self.total // self.shard)
+        return -(-self.total // self.shard) if self.shard else 0
 
     def items(self, row: Row) -> list[Item]:
         """The pictures of one row: seeds count on from its own, or from the plan's over all pictures."""

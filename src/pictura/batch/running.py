@@ -106,6 +106,8 @@ def follow(
         "shard": shard,
     }
     settings = checked(wanted, seed=seed, formats=outputs.names())
+    if outputs.load(format).shard is None:
+        settings["shard"] = 0
     window = whole("batch_size", batch_size, 4096)
     engines = _engine(engine, window, address, actors)
     source = open_source(prompts, column, split)
