@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.conditioning import Aspect, Hires, Image, Mask, Outpaint, Strength, Upscale, conditions
+from pictura.cli.conditioning import (
+    Aspect,
+    Control,
+    Hires,
+    Image,
+    IpAdapter,
+    Mask,
+    Outpaint,
+    Strength,
+    StyleImage,
+    Upscale,
+    conditions,
+    steering,
+)
 from pictura.cli.options import ConfigOption, DtypeOption, LowMemoryOption, VariantOption, parsed_options
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
@@ -125,6 +138,9 @@ def generate(
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE:WEIGHT", help="Add a LoRA file at this weight.")
     ] = None,
+    control: Control = None,
+    style_image: StyleImage = None,
+    ip_adapter: IpAdapter = None,
     image: Image = None,
     mask: Mask = None,
     strength: Strength = None,
@@ -166,6 +182,7 @@ def generate(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     extra = parsed_options(option or (), RESERVED) | conditioning | _loras(lora or ())
+    extra |= steering(control, style_image, ip_adapter)
     extra |= text_options(style, prompt_syntax, embedding)
     if not isinstance(images, int) or images < 1:
         raise ParameterError(f"num is {shown(images)}; give a whole number, 1 or more", parameter="num")

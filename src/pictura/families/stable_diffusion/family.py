@@ -26,6 +26,8 @@ from pictura.schedulers import Plan
 
 from . import checkpoint
 from .sizes import XL, micro
+from .steering import OPTIONS as STEERING
+from .steering import Steering
 
 NETWORKS = {"unet": UNet, "vae": AutoencoderKL}
 
@@ -40,11 +42,16 @@ class StableDiffusion(LatentDiffusion):
         **LatentDiffusion.options,
         **{option.name: option for option in XL},
         DEEP_CACHE.name: DEEP_CACHE,
+        **{option.name: option for option in STEERING},
         "clip_skip": Option(
             name="clip_skip", type=int, default=0, help="read the text this many layers before the last"
         ),
     }
     parameters: ClassVar[frozenset[str]] = frozenset({*LatentDiffusion.parameters, *options})
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.steering = Steering(lambda: self.unet)
 
     def build(self, component: str, config: Mapping[str, Any]) -> nn.Module:
         if component in NETWORKS:
@@ -90,8 +97,12 @@ class StableDiffusion(LatentDiffusion):
         """A distilled network is told the scale, and asked once."""
         return 1.0 if self.unet.config.time_cond_proj_dim else request.guidance_scale or 0.0
 
+    def resolve(self, request: Request) -> Request:
+        return self.steering.resolve(super().resolve(request))
+
     def check(self, request: Request) -> None:
         super().check(request)
+        self.steering.check(request)
         micro(request, self.xl)
         layers = [
             len(part.text_model.encoder.layers) for part in self.parts.values() if isinstance(part, ClipText)
@@ -134,7 +145,8 @@ class StableDiffusion(LatentDiffusion):
             }
         if self.unet.config.time_cond_proj_dim:
             inputs["guidance"] = torch.tensor([request.guidance_scale or 0.0])
-        return Ask("unet", inputs)
+        variant = self.steering.variant(request, plan, level, negative=condition.negative)
+        return Ask("unet", inputs, variant)
 
     def component(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
         """ "text_encoder", "text_encoder_2": ids (b, 77) -> see `clip_answer`. "unet": latents x, time (b,),
@@ -148,9 +160,9 @@ class StableDiffusion(LatentDiffusion):
         if wide:
             told = _waves(inputs["guidance"].float() - 1, wide).to(inputs["x"])
         cache = variant if isinstance(variant, DeepCache) else None
-        answer: Tensor = self.unet(
-            inputs["x"], inputs["time"], inputs["context"], added, condition=told, cache=cache
-        )
+        x, time, context = inputs["x"], inputs["time"], inputs["context"]
+        steered = self.steering.arguments(variant, x, time, context, added=added, condition=told)
+        answer: Tensor = self.unet(x, time, context, added, condition=told, cache=cache, **steered)
         return answer
 
     def _ids(self) -> int:
