@@ -146,3 +146,13 @@ def test_accelerated_transformer_answers_alike() -> None:
     for one, other in zip(plain, (network(x, *rest), network(x, *rest, mask=mask)), strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
     assert F.scaled_dot_product_attention is not network.transformer_blocks[0].attn.mixing
+
+
+def test_a_lora_is_not_fused_into_int8() -> None:
+    from pictura.nn import lora
+
+    network = nn.Sequential(nn.Linear(8, 8))
+    delta = lora.Low(down=torch.randn(2, 8), up=torch.randn(8, 2), factor=1.0)
+    precision.quantise(network[0])
+    with pytest.raises(ParameterError, match="int8"):
+        lora.fuse({"net": network}, {"net": [lora.Placed(layer="0", delta=delta, scale=1.0)]})

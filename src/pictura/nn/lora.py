@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pictura.errors import ParameterError
+
 __all__ = ["Delta", "Fused", "Hadamard", "Kronecker", "Low", "Magnitude", "Placed", "fuse", "injected"]
 
 
@@ -147,13 +149,22 @@ class Fused:
 
 
 def fuse(networks: Mapping[str, nn.Module], changes: Mapping[str, Sequence[Placed]]) -> Fused:
-    """Add the changes of each network to its weights. What they were stays in memory until it is removed."""
+    """Add the changes of each network to its weights. What they were stays in memory until it is removed.
+
+    ParameterError where a network's weights stay in their file or are int8.
+    """
     kept: dict[Tensor, Tensor] = {}
     with torch.no_grad():
         for name, placed in changes.items():
             for change in placed:
                 weight = networks[name].get_submodule(change.layer).weight
                 assert isinstance(weight, Tensor)
+                if not weight.is_floating_point() or not any(weight.stride()):
+                    raise ParameterError(
+                        f"layer {change.layer!r} has no weights to add a LoRA to: the model was loaded in "
+                        "int8 or with low_memory; give the LoRA as an option, or load with dtype='float32'",
+                        parameter="lora",
+                    )
                 kept.setdefault(weight, weight.clone())
                 moved = weight.float() + change.scale * change.delta.full(weight).to(weight.device)
                 weight.copy_(moved)
