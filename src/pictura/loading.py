@@ -223,8 +223,8 @@ def _precision(dtype: str | torch.dtype | None, device: torch.device, count: int
 
 
 def _exactly_float32(dtype: str | torch.dtype | None) -> bool:
-    """Whether float32 was asked for in so many words: then all is computed as torch does, and the picture of a
-    seed does not depend on what is quickest on a machine."""
+    """Whether float32 was asked for in so many words: then all is computed as torch does, and a
+    seed's picture does not depend on what is quickest on a machine."""
     asked = os.environ.get("PICTURA_DTYPE") if dtype is None else dtype
     return str(asked).removeprefix("torch.") == "float32"
 

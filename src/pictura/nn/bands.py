@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pictura.nn import kernels
+from pictura.nn import kernels, memory
 from pictura.nn.resnet import ACTIVATIONS, Downsample, ResnetBlock, Upsample
 from pictura.nn.rows import deal
 
-BYTES = 8 << 20  # of a band's input: what fits into the processor's caches, with something to spare
-ROWS = 30  # at least so many: with the rows above and below, full tiles of Winograd's method
+BYTES = 4 << 20  # of a band's input: what fits into the processor's caches, with something to spare
+ROWS = 14  # at least so many: with the rows above and below, full tiles of Winograd's method
 Prepare = Callable[[Tensor], Tensor]
 
 
@@ -62,6 +62,7 @@ def norm(layer: nn.GroupNorm, act: str, x: Tensor) -> Prepare:
 
 
 def empty(like: Tensor, channels: int, scale: float = 1) -> Tensor:
+    memory.trim()
     shape = (like.shape[0], channels, int(like.shape[2] * scale), int(like.shape[3] * scale))
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from functools import cache
 
 # Of malloc.h: what `mallopt` sets, and to what.
@@ -28,3 +29,11 @@ def reuse() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     return all([mallopt(MMAP_MAX, 0), mallopt(TRIM_THRESHOLD, KEPT), mallopt(TOP_PAD, STEP)])
+
+
+def trim() -> None:
+    """Give freed memory back to the system, all threads', where glibc does not do so by itself; nothing where
+    it is to be used again."""
+    if not reuse.cache_info().currsize:
+        with suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
