@@ -15,7 +15,18 @@ from _common import RESULTS, ROOT
 from _page_batch import batch, scale  # noqa: F401 (found by their names)
 from _tables import shown, table, verdict
 
-NAMES = ("startup", "networks", "engine", "training", "samplers", "blocks", "remote", "batch", "scale")
+NAMES = (
+    "startup",
+    "networks",
+    "engine",
+    "training",
+    "samplers",
+    "blocks",
+    "remote",
+    "batch",
+    "scale",
+    "stable_diffusion",
+)
 PAGE = ROOT / "docs" / "performance.md"
 
 
