@@ -140,6 +140,7 @@ def loss_of(model, data):
 @pytest.mark.parametrize("kind", ["sd2", "sdxl", "sd3", "flux-dev"])
 def test_fit_trains_the_network_that_denoises(folders, kind):
     _, folder = folders(kind)
+    torch.manual_seed(0)  # SD3 starts from weights of its own
     model = TextToImage.from_preset(folder, load_weights=kind != "sd3")
     if kind == "flux-dev":
         model.family.architecture["size"] = 32
@@ -148,8 +149,8 @@ def test_fit_trains_the_network_that_denoises(folders, kind):
     data = [{"images": picture, "prompts": "a red cat"}] * 4
     first = loss_of(model, data)
     model.compile(learning_rate=2e-3)
-    history = model.fit(data, epochs=8, batch_size=2)
-    assert len(history.history["loss"]) == 8 and all(np.isfinite(history.history["loss"]))
+    history = model.fit(data, epochs=12, batch_size=2)
+    assert len(history.history["loss"]) == 12 and all(np.isfinite(history.history["loss"]))
     assert loss_of(model, data) < 0.9 * first
     body = model.family.body
     for name, parameter in model.backbone.named_parameters():
