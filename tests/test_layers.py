@@ -29,7 +29,7 @@ engine
 datasets
 text nn formats device
 options
-discovery limits
+discovery limits workers
 attachments measuring columns
 picture
 request

@@ -146,11 +146,13 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
         can = ", ".join(sorted(usable - _KEPT))
         message = f"model {model.name!r} cannot use {ignored[0]}; it can use {can}"
         raise ParameterError(message, parameter=ignored[0])
-    kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
-    cleared: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
+    changed: dict[str, Any] = {name: None for name in ignored if name in _COMMON}
+    if request.options:
+        kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
+        changed["options"] = Options(kept)
     options = {name: o.default for name, o in family.options.items() if o.default is not None}
     defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
-    wanted = request.amended(options=Options(kept), model=model.name, **cleared)
+    wanted = request.amended(model=model.name, **changed)
     _check_options(wanted.options, family)
     resolve = getattr(family, "resolve", None)
     seeded = model.seeds is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
 import weakref
 from collections import deque
@@ -26,6 +25,7 @@ from pictura.options import Option
 from pictura.picture import Event, Failure, Picture, Preview, Step
 from pictura.providers import Provider, Reply, adrive, retry_after
 from pictura.providers._http import Pool
+from pictura.workers import Deadline, LoopThread, Told, Workers
 
 __all__ = ["Drawing", "Elsewhere", "Remote"]
 
@@ -47,7 +47,8 @@ class Remote:
         self._gate = Gate(self.concurrency, getattr(provider, "rate", None))
         self._circuit = Circuit()
         self._pools: dict[asyncio.AbstractEventLoop, tuple[Pool, int]] = {}
-        self._thread: _Thread | None = None
+        self._thread: LoopThread | None = None
+        self._pool: Pool | None = None  # the thread's
         self._lock = threading.Lock()
 
     def model(self, name: str) -> Model:
@@ -74,10 +75,10 @@ class Remote:
 
         window: jobs begun and not yet handed over, at most.
         """
-        told: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         jobs = self._jobs(items, together)
         loop = self._background().loop
-        run = _Run(self, loop, told.put, previews)
+        told: Told[Event | None] = Told(loop)
+        run = self._run(loop, told.add, previews)
         live, more, broken = 0, True, None
         try:
             while more or live:
@@ -94,16 +95,19 @@ class Remote:
                         live += 1
                 if begun:
                     loop.call_soon_threadsafe(run.begin, begun)
-                if live:
+                full = live
+                while live and (told.here or live == full):
                     event = told.get()
                     if event is None:
                         live -= 1
+                        if full - live > window // 8:
+                            break
                     else:
                         yield event
             if broken is not None:
                 raise broken
         finally:
-            ended = asyncio.run_coroutine_threadsafe(run.end(), loop)
+            ended = asyncio.run_coroutine_threadsafe(self._ended(run, loop), loop)
             if threading.current_thread() is not self._background().thread:  # where garbage may be collected
                 ended.result()
 
@@ -120,7 +124,7 @@ class Remote:
 
         jobs = self._jobs(items, together)
         at_hand = type(items).__name__ == "list_iterator"
-        run = _Run(self, asyncio.get_running_loop(), deliver, previews)
+        run = self._run(asyncio.get_running_loop(), deliver, previews)
         ahead: deque[Job] = deque()  # read and not begun: what ends makes room for one of these at once
         live, more, broken = 0, True, None
         reading: asyncio.Task[tuple[list[Job], bool, PicturaError | None]] | None = None
@@ -153,17 +157,33 @@ class Remote:
             if broken is not None:
                 raise broken
         finally:
-            await run.end()
+            await self._ended(run, asyncio.get_running_loop())
 
     def _jobs(self, items: Iterator[Item], together: int) -> Iterator[Job]:
         """Items in the groups that the provider makes with one request."""
+        if together == 1:
+            yield from ([item] for item in items)
+            return
         most = getattr(self.provider, "per_call", None)
         while block := list(islice(items, together)):
             for _, same in groupby(block, lambda item: replace(item.request, seed=None)):
                 job = list(same)
-                size = 1 if most is None or together == 1 else most(job[0].request)
+                size = 1 if most is None else most(job[0].request)
                 for at in range(0, len(job), size):
                     yield job[at : at + size]
+
+    def _run(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, previews: bool) -> Workers[Job]:
+        pool = self.enter(loop)
+        return Workers(
+            loop,
+            lambda job, deadline: self.answer(job, pool, deadline, deliver, previews),
+            self.concurrency,
+            self._total,
+        )
+
+    async def _ended(self, run: Workers[Job], loop: asyncio.AbstractEventLoop) -> None:
+        await run.end()
+        await self.leave(loop)
 
     # Connections
 
@@ -171,7 +191,8 @@ class Remote:
         """The connections of an event loop, kept until as many have left as have entered."""
         with self._lock:
             if self._thread is not None and self._thread.loop is loop:
-                return self._thread.pool
+                assert self._pool is not None
+                return self._pool
             pool, users = self._pools.get(loop) or (Pool(partial(_heard, self._gate)), 0)
             self._pools[loop] = pool, users + 1
             return pool
@@ -187,16 +208,19 @@ class Remote:
             del self._pools[loop]
         await pool.close()
 
-    def _background(self) -> _Thread:
+    def _background(self) -> LoopThread:
         with self._lock:
             if self._thread is None or self._thread.process != os.getpid():  # threads do not survive a fork
-                self._thread = _Thread(Pool(partial(_heard, self._gate)))
+                self._pool = Pool(partial(_heard, self._gate))
+                self._thread = LoopThread(self._pool.close)
                 weakref.finalize(self, self._thread.stop)
             return self._thread
 
     # One request
 
-    async def answer(self, job: Job, pool: Pool, deliver: Deliver, previews: bool) -> None:
+    async def answer(
+        self, job: Job, pool: Pool, deadline: Deadline, deliver: Deliver, previews: bool
+    ) -> None:
         """Make a job's pictures. Each item gets a Picture or a Failure, then None is delivered."""
         open_items = dict(enumerate(job))
         started = perf_counter()
@@ -213,7 +237,7 @@ class Remote:
                 return
             if isinstance(event, Picture):
                 timings = event.timings or {"total": perf_counter() - started}
-                deliver(replace(event, index=item.index, ignored=item.ignored, timings=timings))
+                deliver(event.amended(index=item.index, ignored=item.ignored, timings=timings))
             else:
                 deliver(replace(event, index=item.index, request=item.request))
 
@@ -221,7 +245,7 @@ class Remote:
         try:
             await self._gate.enter()
             try:
-                made = await self._made(job, pool, tell, previews)
+                made = await self._made(job, pool, deadline, tell, previews)
             finally:
                 self._gate.leave()
             for picture in made:
@@ -237,7 +261,7 @@ class Remote:
         deliver(None)
 
     async def _made(
-        self, job: Job, pool: Pool, tell: Callable[[Event], object], previews: bool
+        self, job: Job, pool: Pool, deadline: Deadline, tell: Callable[[Event], object], previews: bool
     ) -> Sequence[Picture]:
         if (left := self._circuit.left()) > 0:
             raise ProviderError(
@@ -248,7 +272,7 @@ class Remote:
         if previews and getattr(self.provider, "previews", False):
             more["previews"] = True
         try:
-            async with asyncio.timeout(self._total):
+            with deadline:
                 made = await adrive(self.provider.run(job[0].request, **more), pool, tell=tell)
         except TimeoutError:
             self._circuit.told(False)
@@ -327,55 +351,6 @@ class _Limits:
         self.options: Mapping[str, Option] = getattr(provider, "options", {})
         self.parameters |= self.options.keys()
         self.check = provider.check
-
-
-class _Run:
-    """The jobs of one call that are under way."""
-
-    def __init__(
-        self, remote: Remote, loop: asyncio.AbstractEventLoop, deliver: Deliver, previews: bool
-    ) -> None:
-        self._remote, self._loop, self._deliver, self._previews = remote, loop, deliver, previews
-        self._pool = remote.enter(loop)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def begin(self, jobs: Sequence[Job]) -> None:
-        """To be called in the run's loop."""
-        for job in jobs:
-            work = self._remote.answer(job, self._pool, self._deliver, self._previews)
-            task = self._loop.create_task(work)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def end(self) -> None:
-        """Give up what is under way and wait until it is."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._remote.leave(self._loop)
-
-
-class _Thread:
-    """An event loop in a thread of its own, with its connections."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.loop, self.pool = asyncio.new_event_loop(), pool
-        self.process = os.getpid()
-        self.thread = threading.Thread(target=self._work, name="pictura-remote", daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        if self.process == os.getpid() and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            if threading.current_thread() is not self.thread:
-                self.thread.join(1)
-
-    def _work(self) -> None:
-        try:
-            self.loop.run_forever()
-            self.loop.run_until_complete(self.pool.close())
-        finally:
-            self.loop.close()
 
 
 def _heard(gate: Gate, status: int, headers: Mapping[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -109,9 +108,8 @@ class Request:
 
     def amended(self, **values: Any) -> Request:
         """This request with other values that are known to be well formed: `replace` without its checks."""
-        new = copy.copy(self)
-        for name, value in values.items():
-            object.__setattr__(new, name, value)
+        new: Request = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, **values)
         return new
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,12 @@ class Picture:
     notes: tuple[str, ...] = ()
     index: int = 0
 
+    def amended(self, **values: Any) -> Picture:
+        """This picture with other values: a faster `dataclasses.replace`."""
+        new: Picture = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, **values)
+        return new
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Picture:
         """A saved picture with the request that made it; FileError where the file does not say."""

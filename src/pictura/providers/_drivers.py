@@ -158,13 +158,14 @@ class _State:
 
     def __init__(self, flow: Flow[Any], tell: Callable[[Event], object] | None) -> None:
         self._flow, self._tell = flow, tell
-        self._resume: Callable[[], object] = flow.__next__
+        self._resume: Callable[[Any], object] = flow.send
+        self._value: object = None
         self.undo: Call | None = None
 
     def next(self) -> Call | Wait | More | Work | _Done:
         """What the flow wants next, or its end. What is none of a provider's wishes is thrown back."""
         try:
-            wanted = self._resume()
+            wanted = self._resume(self._value)
             while True:
                 if isinstance(wanted, (Call, Wait, More, Work)):
                     return wanted
@@ -185,10 +186,10 @@ class _State:
             return _Done(done.value)
 
     def send(self, reply: Reply) -> None:
-        self._resume = lambda: self._flow.send(reply)
+        self._resume, self._value = self._flow.send, reply
 
     def throw(self, error: ProviderError) -> None:
-        self._resume = lambda: self._flow.throw(error)
+        self._resume, self._value = self._flow.throw, error
 
 
 class _Answer(Protocol):

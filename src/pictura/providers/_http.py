@@ -186,12 +186,17 @@ class Pool:
 
 
 class _Connection(asyncio.Protocol):
-    """Bytes that came in and are not read yet, and one reader who may wait for more."""
+    """Bytes that came in and are not read yet, and one reader who may wait for more.
+
+    One timer serves many waits: when it goes off before the last of them is due it is set again.
+    """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
         self.closed = self.heard = False
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -208,7 +213,7 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed = True
+        self._over()
         self._wake()
 
     def write(self, data: bytes) -> None:
@@ -217,7 +222,7 @@ class _Connection(asyncio.Protocol):
     def end(self) -> None:
         if not self._transport.is_closing():
             self._transport.abort()
-        self.closed = True
+        self._over()
 
     async def more(self, call: Call) -> bool:
         """Wait until more came in; False when nothing will. ProviderError after the call's read timeout."""
@@ -225,14 +230,15 @@ class _Connection(asyncio.Protocol):
             return False
         before = len(self.buffer)
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(call.timeouts[1], self._wake)
+        self._due = self._loop.time() + call.timeouts[1]
+        if self._timer is None or self._timer.when() > self._due:
+            self._set()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
         if len(self.buffer) == before and not self.closed:
             raise ProviderError(
@@ -240,6 +246,22 @@ class _Connection(asyncio.Protocol):
                 "allow it more time or check the network"
             )
         return len(self.buffer) > before
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._due, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._waiter is not None:
+            self._set() if self._loop.time() < self._due else self._wake()
+
+    def _over(self) -> None:
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pictura.errors import ParameterError, ProviderError
@@ -78,14 +77,13 @@ class Images(Service):
             fields |= {"stream": True, "partial_images": partial}
         image = attached(request, "image")
         if image is None:
-            call = self.call("POST", self.place("generations"), json=fields, headers=idempotency_key())
-        else:
-            mask = attached(request, "mask")
-            files = [("image", image), *([("mask", mask)] if mask is not None else [])]
-            content, headers = multipart(fields, files)
-            headers |= idempotency_key()
-            call = self.call("POST", self.place("edits"), content=content, headers=headers)
-        return replace(call, stream=stream)
+            where, key = self.place("generations"), idempotency_key()
+            return self.call("POST", where, json=fields, headers=key, stream=stream)
+        mask = attached(request, "mask")
+        files = [("image", image), *([("mask", mask)] if mask is not None else [])]
+        content, headers = multipart(fields, files)
+        headers |= idempotency_key()
+        return self.call("POST", self.place("edits"), content=content, headers=headers, stream=stream)
 
     def place(self, action: str) -> str:
         """Where to ask for "generations" or "edits"."""

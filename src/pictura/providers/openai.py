@@ -25,11 +25,12 @@ class OpenAI(Images):
         super().__init__(model, **settings)
         if not self.own:
             self.parameters = frozenset({"size", "seed"})
+        names = {"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"}
+        found = {header: os.environ.get(name, "") for name, header in names.items() if self.own}
+        self._account = {header: value for header, value in found.items() if value}
 
     def headers(self) -> dict[str, str]:
-        names = {"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"}
-        more = {header: os.environ.get(name, "") for name, header in names.items() if self.own}
-        return super().headers() | {header: value for header, value in more.items() if value}
+        return super().headers() | self._account
 
 
 PROVIDER = OpenAI
