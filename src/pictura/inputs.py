@@ -128,7 +128,7 @@ def complete(
     try:
         return _completed(said, model, strict)
     except ParameterError as error:
-        by_style = "negative_template" in said.options and not request.negative_prompt
+        by_style = said.options.get("negative_template") == ""  # nothing of it was asked for itself
         if error.parameter != "negative_prompt" or not by_style:
             raise
     kept = {name: value for name, value in said.options.items() if name != "negative_template"}

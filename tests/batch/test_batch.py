@@ -517,3 +517,51 @@ def test_third_parties_add_filters_and_formats_by_entry_point(tmp_path: Path) ->
     )
     assert done.stdout == "2 1\n", done.stderr
     assert (tmp_path / "out" / "list.txt").read_text() == "a c"
+
+
+def test_words_are_chosen_by_the_batch_and_part_of_its_plan(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / "animal.txt").write_text("cat\ndog\nowl\n")
+    own = tmp_path / "mine.json"
+    own.write_text(json.dumps({"soft": {"prompt": "{prompt}, soft light"}}))
+    prompts = ["a __animal__"] * 8 + ["a {red|blue} __nothing__"]
+    settings: dict[str, Any] = {"seed": 7, "wildcards": lines, "styles": own, "options": {"style": ["soft"]}}
+    out = tmp_path / "out"
+    report = batch.run(prompts, out, model=Instant(), **settings)
+    assert (report.kept, report.failed) == (8, 1)
+    assert "__nothing__" in (out / "failures.jsonl").read_text()
+    made = [Picture.open(out / f"{row:08d}.png").request for row in range(8)]
+    assert {one.prompt for one in made} <= {f"a {name}, soft light" for name in ("cat", "dog", "owl")}
+    assert len({one.prompt for one in made}) > 1 and {one.options["template"] for one in made} == {prompts[0]}
+
+    again = Instant()
+    (out / ".pictura" / "ledger.sqlite").unlink()  # as after a kill before anything was put down
+    assert batch.run(prompts, out, model=again, **settings).kept == 8 and not again.drawn
+
+    (lines / "animal.txt").write_text("cat\ndog\n")
+    with pytest.raises(FileError, match="wildcards"):
+        batch.run(prompts, out, model=Instant(), **settings)
+    (lines / "animal.txt").write_text("# the same\ncat\ndog\nowl\n\n")
+    own.write_text(json.dumps({"soft": {"prompt": "{prompt}, hard light"}}))
+    with pytest.raises(FileError, match="styles"):
+        batch.run(prompts, out, model=Instant(), **settings)
+    with pytest.raises(ParameterError, match="no folder"):
+        batch.run(prompts, out, model=Instant(), **{**settings, "wildcards": own})
+
+
+def test_the_command_puts_prompts_into_words(tmp_path: Path) -> None:
+    (tmp_path / "animal.txt").write_text("cat\n")
+    (tmp_path / "prompts.txt").write_text("a (__animal__)\n")
+    said = ["batch", str(tmp_path / "prompts.txt"), "--seed", "3", "--steps", "1"]
+    said += ["--wildcards", str(tmp_path), "--style", "watercolor"]
+    assert command([*said, "--out", str(tmp_path / "out")]) == 0
+    made = Picture.open(tmp_path / "out" / "00000000.png").request
+    assert (
+        made.options["template"] == "a (__animal__)" and "a (cat)" in made.prompt and "__" not in made.prompt
+    )
+    assert len(made.prompt) > len("a (cat)") and made.options["style"] == ("watercolor",)
+    plain = [*said, "--prompt-syntax", "plain", "--no-strict"]
+    assert command([*plain, "--out", str(tmp_path / "plain")]) == 0
+    assert "__animal__" in Picture.open(tmp_path / "plain" / "00000000.png").request.prompt
+    assert command([*plain, "--out", str(tmp_path / "out")]) != 0  # another plan

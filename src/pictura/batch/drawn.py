@@ -63,7 +63,8 @@ def found(item: Item, candidate: int, path: Path, *, model_digest: str | None, l
     except (OSError, InputError):
         return None
     asked, made = item.candidates[candidate].to_dict(), picture.request.to_dict()
-    if "template" in made.get("options", {}):  # the prompt had choices in it
+    chosen = "template" in asked.get("options", {})  # in the batch already
+    if "template" in made.get("options", {}) and not chosen:  # the prompt had choices in it
         made["prompt"] = made["options"]["template"]
     given = {**asked.pop("options", {}), **asked}
     made = {**made.pop("options", {}), **made}

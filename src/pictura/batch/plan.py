@@ -56,6 +56,8 @@ class Plan:
     dedup: str | None = None
     format: str = "folder"
     shard: int = 1000
+    wildcards: str | None = None
+    styles: str | None = None
     version: str = __version__
 
     @property

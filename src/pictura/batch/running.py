@@ -15,12 +15,14 @@ from pictura.batch.ledger import Ledger
 from pictura.batch.plan import Plan, checked
 from pictura.batch.sources import open_source
 from pictura.batch.store import Store
+from pictura.batch.words import styles_digest, wording_of
 from pictura.batch.work import Engine, Progress, Report, Work
 from pictura.discovery import unknown
 from pictura.errors import ParameterError
 from pictura.evaluation.scorers import Scorer
 from pictura.inputs import whole
 from pictura.request import random_seed
+from pictura.text.wildcards import Wildcards
 
 __all__ = ["follow", "run"]
 
@@ -62,6 +64,8 @@ def follow(
     shard: int = 1000,
     column: str | None = None,
     split: str | None = None,
+    wildcards: str | os.PathLike[str] | None = None,
+    styles: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     engine: str = "local",
     address: str | None = None,
@@ -79,6 +83,8 @@ def follow(
     of equals is kept. retry_failed: make failed pictures once more. engine: "local", or "ray" with the
     `address` of a cluster and a number of `actors`. batch_size: pictures worked on at once. service: what
     `from_preset` is told of a remote model, such as base_url, api_key and concurrency; never written down.
+    wildcards: a folder with the lines that `__name__` in a prompt stands for; styles: a file of your own
+    styles. What is in them is part of the plan.
 
     ParameterError, FileError and PresetError before any work; FileError where the disk is full. A picture
     that cannot be made is listed in failures.jsonl and does not end the run.
@@ -104,6 +110,8 @@ def follow(
         "dedup": dedup,
         "format": format,
         "shard": shard,
+        "wildcards": None if wildcards is None else Wildcards(wildcards).digest(),
+        "styles": None if styles is None else styles_digest(styles),
     }
     settings = checked(wanted, seed=seed, formats=outputs.names())
     if outputs.load(format).shard is None:
@@ -131,7 +139,8 @@ def follow(
         with closing(ledger):
             if retry_failed:
                 ledger.try_again()
-            work = Work(source, store, ledger, plan, judge, window, started)
+            word = wording_of(network, wildcards, styles)
+            work = Work(source, store, ledger, plan, judge, window, started, word)
             if not ledger.count("finished"):
                 yield from work.progress(work.drawn_by(engines(network, model, plan, judge)))
                 work.finish()

@@ -74,8 +74,10 @@ class Work:
         judge: Judge,
         window: int,
         started: float,
+        word: Callable[[Item], Item] = lambda item: item,
     ) -> None:
         self._source, self._store, self._ledger, self._plan = source, store, ledger, plan
+        self._word = word
         self._keeper = Keeper(store, ledger, plan, judge)
         self._made_before = self._made()
         self._resumed = self._made_before + ledger.count("failed")
@@ -129,8 +131,9 @@ class Work:
         wanted = set(again)
         first = min([frontier, *again[:1]])
         for row in self._source.rows(first // self._plan.num_images):
-            for item in self._plan.items(row):
-                if item.index in wanted or (item.index >= frontier and item.index not in known):
+            for planned in self._plan.items(row):
+                if planned.index in wanted or (planned.index >= frontier and planned.index not in known):
+                    item = self._word(planned)
                     stored = self._keeper.stored(item) if self._store.going_on and item.candidates else None
                     if item.problem is not None:
                         inbox.put(failed(item, 0, item.problem))

@@ -13,6 +13,7 @@ from pictura.cli.generate import RESERVED, ModelOption, number, sampler_names
 from pictura.cli.options import parsed_options
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, say
+from pictura.cli.wording import Style, Styles, Syntax, Wildcards, text_options
 
 if TYPE_CHECKING:
     from pictura.batch import Report
@@ -48,6 +49,10 @@ def batch(
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    style: Style = None,
+    styles: Styles = None,
+    wildcards: Wildcards = None,
+    prompt_syntax: Syntax = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="An option of the model, such as schedule=karras.")
     ] = None,
@@ -121,7 +126,7 @@ def batch(
     """
     from pictura.batch import follow
 
-    extra = parsed_options(option or (), RESERVED)
+    extra = parsed_options(option or (), RESERVED) | text_options(style, prompt_syntax, None)
     schedule = extra.pop("schedule", None)
     settings: dict[str, Any] = {
         "num_images": images,
@@ -143,6 +148,8 @@ def batch(
         "dedup": dedup,
         "column": column,
         "split": split,
+        "wildcards": wildcards,
+        "styles": styles,
         "engine": engine,
         "address": address,
         "actors": actors,

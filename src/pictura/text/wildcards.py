@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -58,6 +60,15 @@ class Wildcards:
         if folder is None:
             return []
         return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.txt"))
+
+    def digest(self) -> str:
+        """SHA-256 of all names and lines, 64 hexadecimal digits: equal folders give equal choices."""
+        whole = hashlib.sha256()
+        for name in self.names():
+            path = Path(self.folder or "", f"{name}.txt")
+            lines = _lines(str(path), path.stat().st_mtime_ns)
+            whole.update(json.dumps([name, *lines]).encode() + b"\n")
+        return whole.hexdigest()
 
 
 @lru_cache(maxsize=256)
