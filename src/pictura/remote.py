@@ -7,6 +7,7 @@ connections stay open from call to call, and works inside a running loop (a note
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -25,6 +26,7 @@ from pictura.options import Option
 from pictura.picture import Event, Failure, Picture, Preview, Step
 from pictura.providers import Provider, Reply, adrive, retry_after
 from pictura.providers._http import Pool
+from pictura.providers._surplus import Surplus
 from pictura.workers import Deadline, LoopThread, Told, Workers
 
 __all__ = ["Drawing", "Elsewhere", "Remote"]
@@ -32,6 +34,8 @@ __all__ = ["Drawing", "Elsewhere", "Remote"]
 _TOTAL = 600.0  # seconds for a request, where the provider has no opinion
 _PATIENCE = 60.0  # the longest pause that a service is granted
 _CHUNK = 0.002  # seconds that reading ahead may take before what was read is begun
+
+_log = logging.getLogger(__name__)
 
 Job = list[Item]  # pictures that one request to the provider makes
 Deliver = Callable[[Event | None], object]  # None: the job is done
@@ -222,7 +226,7 @@ class Remote:
         self, job: Job, pool: Pool, deadline: Deadline, deliver: Deliver, previews: bool
     ) -> None:
         """Make a job's pictures. Each item gets a Picture or a Failure, then None is delivered."""
-        open_items = dict(enumerate(job))
+        open_items, surplus = dict(enumerate(job)), Surplus()
         started = perf_counter()
 
         def tell(event: Event) -> None:
@@ -234,10 +238,14 @@ class Remote:
                 return
             item = open_items.pop(event.index, None)
             if item is None:
+                if event.index >= len(job) and isinstance(event, Picture):
+                    if surplus.keep(event) and not open_items:  # no picture is left that could say it
+                        _log.warning("%s: %s", self.provider.name, surplus.note)
                 return
             if isinstance(event, Picture):
                 timings = event.timings or {"total": perf_counter() - started}
-                deliver(event.amended(index=item.index, ignored=item.ignored, timings=timings))
+                notes = (*event.notes, surplus.note) if surplus.note else event.notes
+                deliver(event.amended(index=item.index, ignored=item.ignored, timings=timings, notes=notes))
             else:
                 deliver(replace(event, index=item.index, request=item.request))
 

@@ -207,6 +207,44 @@ def test_three_pictures_of_four():
     assert "3 pictures of 4" in str(told[-1].error)
 
 
+def test_pictures_beyond_those_asked_for_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
+    colours = [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+    with Loopback(lambda asked: {"data": [{"b64_json": b64(colour)} for colour in colours]}) as server:
+        told = list(model(server).stream("a cat"))
+        again = model(server).generate("a cat")
+    assert [type(event) for event in told] == [Picture] and told[0].image.getpixel((0, 0)) == (1, 1, 1)
+    kept = sorted((tmp_path / "surplus").iterdir())
+    assert len(kept) == 2 and all(str(path) in told[0].notes[-1] for path in kept)
+    assert "2 more than it was asked for" in told[0].notes[-1] and again.notes == told[0].notes
+    found = {Picture.open(path).image.getpixel((0, 0)) for path in kept}
+    assert found == set(colours[1:]) and Picture.open(kept[0]).request.prompt == "a cat"
+
+
+def test_pictures_beyond_those_asked_for_are_fetched_last(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
+    urls = [{"url": "/0.png"}, {"url": "/1.png"}, {"url": "/gone.png"}]
+
+    def answer(asked):
+        if asked.method == "POST":
+            return {"data": urls}
+        return Answer(404) if "gone" in asked.path else png((int(asked.path[1]), 0, 0))
+
+    with Loopback(answer) as server:
+        picture = model(server).generate("a cat")
+    assert picture.image.getpixel((0, 0)) == (0, 0, 0) and not picture.notes  # it was handed over before
+    (kept,) = (tmp_path / "surplus").iterdir()
+    assert Picture.open(kept).image.getpixel((0, 0)) == (1, 0, 0) and str(kept) in caplog.text
+
+
+def test_what_cannot_be_kept_is_said(monkeypatch, tmp_path):
+    (tmp_path / "surplus").write_text("in the way")
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
+    with Loopback(lambda asked: {"data": [{"b64_json": b64()}] * 2}) as server:
+        picture = model(server).generate("a cat")
+    assert "could not be written" in picture.notes[-1]
+
+
 def test_a_picture_is_told_before_the_next_is_fetched():
     """Of two pictures the second never arrives: the first is in the caller's hands long before."""
     held = threading.Event()

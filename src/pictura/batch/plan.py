@@ -38,7 +38,8 @@ class Plan:
 
     source: the prompts' digest. parameters: what every row gets that does not say otherwise, by the names of
     Request's fields. seed: None for a model that draws without seeds. shard: pictures in one file, 0 where
-    each has its own. version: Pictura's, which every picture records.
+    each has its own. version: Pictura's, which every picture records. wildcards, styles: digests of what
+    prompts are put into words with.
     """
 
     source: str

@@ -59,7 +59,7 @@ class Images(Service):
                 call = self._call(request, count, False)  # the stream was cut: ask for the whole
         if found is None:
             found = found_in((yield from self.ask_json(call)))
-        return (yield from self.drawn(request, found))
+        return (yield from self.drawn(request, found, count))
 
     def _call(self, request: Request, count: int, previews: bool) -> Call:
         fields: dict[str, Any] = {"model": self.model} if self.model else {}

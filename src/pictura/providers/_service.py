@@ -217,14 +217,20 @@ class Service:
 
     # Pictures
 
-    def drawn(self, request: Request, found: Sequence[Found]) -> Flow[list[Picture]]:
+    def drawn(self, request: Request, found: Sequence[Found], count: int = 1) -> Flow[list[Picture]]:
         """The pictures that an answer holds or names, each told the moment it is there.
 
         One that cannot be had is told as a Failure, since its neighbours are paid for; ProviderError where
-        there is none at all.
+        there is none at all. What is there beyond the `count` that were asked for comes first, so that the
+        others can say so; what would have to be fetched is fetched after them.
         """
         made, failed = [], []
-        for index in sorted(range(len(found)), key=lambda index: found[index].content is None):
+
+        def turn(index: int) -> tuple[bool, bool, int]:
+            here = found[index].content is not None
+            return not here, here and index < count, index
+
+        for index in sorted(range(len(found)), key=turn):
             entry = found[index]
             try:
                 if entry.reason is not None:

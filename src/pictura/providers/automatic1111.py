@@ -57,7 +57,7 @@ class Automatic1111(Service):
         body = self._body(request, count)
         path = "txt2img" if "init_images" not in body else "img2img"
         answer = yield from self.ask_json(self.call("POST", f"sdapi/v1/{path}", json=body))
-        return (yield from self.drawn(request, _found(answer, request)))
+        return (yield from self.drawn(request, _found(answer, request), count))
 
     def _body(self, request: Request, count: int) -> dict[str, Any]:
         width, height = request.size or (None, None)

@@ -73,7 +73,7 @@ class Google(Service):
         where = f"models/{quote(self.model)}:{self.method}"
         answer = yield from self.ask_json(self.call("POST", where, json=body))
         found = _predicted(answer) if self.method == "predict" else _generated(answer)
-        return (yield from self.drawn(request, found))
+        return (yield from self.drawn(request, found, count))
 
     def _words(self, request: Request, aspect: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
         parts: list[dict[str, Any]] = [{"text": request.prompt}]
