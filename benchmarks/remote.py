@@ -1,12 +1,14 @@
 """Remote models: rows a second at 256 at once against a server that answers in 50 ms.
 
 The same server is asked by a bare loop over sockets that reads nothing of the answers, by `astream` and
-`stream`, and by the openai package. Memory is read before and after many rows.
+`stream`, and by the openai package. Server and clients have cores of their own where there are four or more.
+Memory is read before and after many rows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -74,6 +76,15 @@ def measured(work: Callable[[], object], count: int, used: list[float]) -> float
     return count / (time.perf_counter() - started)
 
 
+def parted() -> tuple[list[int], list[int]]:
+    """Cores for the clients and cores for the server: halves of what there is, or all of it for both."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [], []
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    return (cores[:half], cores[half:]) if half > 1 else (cores, cores)
+
+
 def resident() -> float:
     """MiB of this process in memory."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -87,6 +98,10 @@ def main() -> None:
     runs, rows, few, many = (1, 600, 300, 1000) if options.quick else (5, 20_000, 2000, 100_000)
     script = Path(__file__).with_name("_answers.py")
     server = subprocess.Popen([sys.executable, str(script), str(SECONDS)], stdout=subprocess.PIPE, text=True)
+    ours, theirs = parted()
+    if ours:
+        os.sched_setaffinity(server.pid, theirs)
+        os.sched_setaffinity(0, ours)
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
@@ -116,6 +131,7 @@ def main() -> None:
         "at_once": AT_ONCE,
         "answer_seconds": SECONDS,
         "possible": possible,
+        "cores": {"clients": len(ours), "server": len(theirs), "apart": set(ours).isdisjoint(theirs)},
         "rows_per_second": told,
         "of_possible": {name: round(one["median"] / possible, 3) for name, one in told.items()},
         "of_bare": {name: round(one["median"] / bare_rate, 3) for name, one in told.items()},

@@ -138,9 +138,12 @@ def complete(
 
 def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, tuple[str, ...]]:
     family = model.family
-    usable = family.parameters | ({"prompt"} if model.seeds is None else {"prompt", "seed"})
-    usable |= set(request.options) if model.passes_on else wording.OPTIONS
     given = [name for name in _COMMON if getattr(request, name) is not None]
+    options = {name: o.default for name, o in family.options.items() if o.default is not None}
+    usable: frozenset[str] = frozenset()
+    if given or request.options or options or model.defaults:  # there is something to look for
+        usable = family.parameters | ({"prompt"} if model.seeds is None else {"prompt", "seed"})
+        usable |= set(request.options) if model.passes_on else wording.OPTIONS
     ignored = tuple(name for name in [*given, *request.options] if name not in usable)
     if ignored and strict:
         can = ", ".join(sorted(usable - _KEPT))
@@ -150,7 +153,6 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
     if request.options:
         kept = with_attachments({n: v for n, v in request.options.items() if n not in ignored}, family)
         changed["options"] = Options(kept)
-    options = {name: o.default for name, o in family.options.items() if o.default is not None}
     defaults = {n: value for n, value in {**options, **model.defaults}.items() if n in usable}
     wanted = request.amended(model=model.name, **changed)
     _check_options(wanted.options, family)

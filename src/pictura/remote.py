@@ -33,7 +33,7 @@ __all__ = ["Drawing", "Elsewhere", "Remote"]
 
 _TOTAL = 600.0  # seconds for a request, where the provider has no opinion
 _PATIENCE = 60.0  # the longest pause that a service is granted
-_CHUNK = 0.002  # seconds that reading ahead may take before what was read is begun
+_CHUNK = 0.02  # seconds that reading ahead may take before what was read is begun
 
 _log = logging.getLogger(__name__)
 

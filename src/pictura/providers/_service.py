@@ -105,7 +105,7 @@ class Service:
             raise ParameterError(
                 f"seed is {request.seed}; {self.who} takes up to {self.max_seed}", parameter="seed"
             )
-        for name in _COUNTS & request.options.keys():
+        for name in _COUNTS & request.options.keys() if request.options else ():
             raise ParameterError(
                 f"{name} is how the service counts pictures; give num_images, and each has its own place",
                 parameter=name,
