@@ -226,28 +226,30 @@ Memory after {r["rows_for_memory"]:,} rows: {memory["after"]} MiB, {grown:+.1f} 
 
 
 def stable_diffusion(r: Mapping[str, Any]) -> str:
-    step, decode = r["step"], r["decode"]
-    rows = [
-        ["guided step (two rows)", *(shown(step["seconds"][n], " s") for n in ("pictura", "diffusers"))],
-        ["decoding the latent", *(shown(decode["seconds"][n], " s") for n in ("pictura", "diffusers"))],
-        ["peak of memory, decoding", *(shown(decode["peak_gb"][n], " GB") for n in ("pictura", "diffusers"))],
-    ]
+    rows = []
+    for part, title in (("step", "guided step (two rows)"), ("decode", "decoding the latent")):
+        for name, values in r[part]["seconds"].items():
+            peak, compared = shown(r[part]["peak_gb"][name], " GB"), ["", "", ""]
+            if name in r[part]["ratio"]:
+                ratio, memory = r[part]["ratio"][name], r[part]["memory"][name]
+                compared = [f"{ratio:.2f}x", f"{memory:.2f}x", f"{r[part]['difference'][name]:.1g}"]
+            rows.append([title, name, shown(values, " s"), peak, *compared])
     targets = [[name, verdict(held)] for name, held in r["targets"].items()]
     products, rates = r["rates"]["products"], r["rates"]["attentions"]
     onednn = products.get("onednn", 0) / products["linear"]
     heads = rates["by head torch.float32"] / rates["fused torch.float32"]
+    columns = ["", "", "seconds", "peak memory", "speed", "memory", "difference"]
     return f"""## Stable Diffusion 1.5 at 512 px
 
-Real sizes, random weights, float32, channels last, {r["threads"]} threads.
+Real sizes, random weights, channels last, {r["threads"]} threads, each in a process of its own; speed, memory
+and the largest difference (relative to the largest value) are against diffusers in float32.
 
-{table(["", "Pictura", "diffusers"], rows)}
+{table(columns, rows)}
 
-The step is **{step["ratio"]:.2f} times** as fast, decoding **{decode["ratio"]:.2f} times** in
-{decode["memory"]:.2f} of the memory. The answers differ by {step["largest_difference"]:.1g} and
-{decode["largest_difference"]:.1g} of the largest value. It is done by Winograd convolutions (the step keeps
-{step["transformed_weights_gb"]:g} GB of transformed weights, decoding none), by products and attention
-through oneDNN where that is quicker (here {onednn:.1f} and {heads:.1f} times, measured on first use), and by
-decoding some rows at a time.
+It is done by Winograd convolutions, by products and attention through oneDNN where that is quicker (here
+{onednn:.1f} and {heads:.1f} times, measured on first use), by using freed memory again, and by decoding some
+rows at a time; sparing memory means giving it back instead. bfloat16 is what `dtype=None` chooses for models of
+this size where the processor computes it.
 
 {table(["target", "held"], targets)}
 """

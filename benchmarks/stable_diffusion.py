@@ -1,7 +1,7 @@
-"""Stable Diffusion 1.5's networks at 512 px in float32, random weights, against diffusers in the same run.
+"""Stable Diffusion 1.5's networks at 512 px, random weights, against diffusers in the same run.
 
 A guided step is the UNet on two rows: diffusers' in one batch, ours one after the other, as pictures are made
-on CPUs. Decoding runs in fresh processes, whose peak of memory is read. Both have channels last and the same
+on CPUs. Each runs in fresh processes, whose peak of memory is read. All have channels last and the same
 weights; the answers are compared too.
 """
 
@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _common import ROOT, arguments, in_turn, machine, seconds, spread, write
+from _common import ROOT, arguments, machine, seconds, spread, write
 from torch import Tensor, nn
 
 from pictura.nn import kernels
@@ -48,104 +48,107 @@ def off(ours: Tensor, theirs: Tensor) -> float:
     return float(f"{float((ours - theirs).abs().max() / theirs.abs().max()):.2g}")
 
 
-def step(quick: bool) -> dict[str, Any]:
-    from diffusers import UNet2DConditionModel
-
+def network(name: str, part: str, quick: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """`part` ("step" or "decode") of a library: its network, as users get it, and the evaluation measured."""
     torch.manual_seed(0)
-    theirs = ready(UNet2DConditionModel(**unet_config(quick)))
-    ours = UNet(dict(theirs.config))
-    ours.load_state_dict(theirs.state_dict(), assign=True)  # one copy of the weights
-    kernels.accelerate(ready(ours))  # diffusers gains by memory that is used again, too
-    side = 16 if quick else 64
-    x, text = torch.randn(2, 4, side, side).to(memory_format=LAST), torch.randn(2, 77, 768)
-    time = torch.tensor([500.0, 500.0])
-
-    def by_rows() -> Tensor:
-        return torch.cat([ours(x[i : i + 1], time[:1], text[i : i + 1]) for i in range(2)])
-
-    def batch() -> Tensor:
-        return theirs(x, time, text, return_dict=False)[0]
-
-    difference = off(by_rows(), batch())
-    calls: dict[str, Callable[[], float]] = {
-        "diffusers": lambda: seconds(batch),
-        "pictura": lambda: seconds(by_rows),
-    }
-    took = in_turn(calls, 2 if quick else 4)
-    kept = sum(m.kept[1].nbytes for m in ours.modules() if getattr(m, "kept", None))
-    return {
-        "seconds": {name: spread(values, 3) for name, values in took.items()},
-        "ratio": round(median(took["diffusers"]) / median(took["pictura"]), 3),
-        "largest_difference": difference,
-        "transformed_weights_gb": round(kept / 1e9, 2),
-    }
-
-
-def vae(name: str, quick: bool) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    torch.manual_seed(0)
+    side, text = (16 if quick else 64), torch.randn(2, 77, 768)
+    x, time = torch.randn(2, 4, side, side).to(memory_format=LAST), torch.tensor([500.0, 500.0])
     if name == "diffusers":
-        from diffusers import AutoencoderKL as Theirs
+        from diffusers import AutoencoderKL as TheirVae
+        from diffusers import UNet2DConditionModel
 
-        theirs = ready(Theirs(**vae_config(quick)))
-        return theirs, lambda z: theirs.decode(z, return_dict=False)[0]
-    ours = kernels.accelerate(ready(AutoencoderKL(vae_config(quick))), reuse=False)
-    return ours, ours.decode  # type: ignore[return-value]
+        if part == "decode":
+            theirs = ready(TheirVae(**vae_config(quick)))
+            return theirs, lambda: theirs.decode(x[:1], return_dict=False)[0]
+        theirs = ready(UNet2DConditionModel(**unet_config(quick)))
+        return theirs, lambda: theirs(x, time, text, return_dict=False)[0]
+    dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32
+    if part == "decode":
+        made: nn.Module = AutoencoderKL(vae_config(quick))
+        ours = kernels.accelerate(ready(made).to(dtype), reuse=name != "pictura, sparing memory")
+        return ours, lambda: ours.decode(x[:1].to(dtype)).float()  # type: ignore[operator]
+    ours = kernels.accelerate(ready(UNet(unet_config(quick))).to(dtype))
+    x, text = x.to(dtype), text.to(dtype)
+    rows = [(x[i : i + 1], time[:1], text[i : i + 1]) for i in range(2)]  # as the engine asks on a CPU
+    return ours, lambda: torch.cat([ours(*row) for row in rows]).float()
 
 
-def one_decode(name: str, quick: bool) -> None:
-    """What the fresh process does: decode twice, tell the seconds of the second and the peak of memory."""
+def one(name: str, part: str, quick: bool) -> None:
+    """What a fresh process does: evaluate twice, tell the seconds of the second and the peak of memory."""
+    _, evaluate = network(name, part, quick)
+    evaluate()
+    took = seconds(evaluate)
+    print(json.dumps({"seconds": took, "gb": peak() / 1e9}))
+
+
+def peak() -> int:
+    """Bytes that this process took at most. Linux's `ru_maxrss` would count its parent's, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     import resource
 
-    _, decode = vae(name, quick)
-    z = torch.randn(1, 4, *((16, 16) if quick else (64, 64)))
-    decode(z)
-    took = seconds(lambda: decode(z))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": took, "gb": peak / 1e9}))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def decode(quick: bool) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__)), *(["--quick"] if quick else []), "--decode"]
+def measured(part: str, names: tuple[str, ...], quick: bool) -> dict[str, Any]:
+    """Every library in processes of its own, in turn; ratios to diffusers, and how far answers lie apart."""
+    command = [sys.executable, str(Path(__file__)), *(["--quick"] if quick else []), "--one", part]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
-    told: dict[str, list[dict[str, float]]] = {"diffusers": [], "pictura": []}
+    told: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(2 if quick else 3):
         for name, values in told.items():
             run = subprocess.run([*command, name], env=environment, capture_output=True, text=True)
             if run.returncode:
                 raise SystemExit(f"a measured process failed:\n{run.stderr[-3000:]}")
             values.append(json.loads(run.stdout.splitlines()[-1]))
-    (theirs, right), (ours, mine) = vae("diffusers", quick), vae("pictura", quick)
-    ours.load_state_dict(theirs.state_dict())
-    z = torch.randn(1, 4, 16, 16) if quick else torch.randn(1, 4, 64, 64)
 
     def middle(name: str, key: str) -> float:
         return median(value[key] for value in told[name])
 
+    theirs, right = network("diffusers", part, quick)
+    expected, state = right(), theirs.state_dict()
+    del theirs, right
+    apart = {}
+    for name in names[1:]:
+        ours, evaluate = network(name, part, quick)
+        ours.load_state_dict(state)
+        apart[name] = off(evaluate(), expected)
+    first = names[0]
     return {
         "seconds": {name: spread([v["seconds"] for v in values], 3) for name, values in told.items()},
         "peak_gb": {name: spread([v["gb"] for v in values], 3) for name, values in told.items()},
-        "ratio": round(middle("diffusers", "seconds") / middle("pictura", "seconds"), 3),
-        "memory": round(middle("pictura", "gb") / middle("diffusers", "gb"), 3),
-        "largest_difference": off(mine(z), right(z)),
+        "ratio": {n: round(middle(first, "seconds") / middle(n, "seconds"), 3) for n in names[1:]},
+        "memory": {n: round(middle(n, "gb") / middle(first, "gb"), 3) for n in names[1:]},
+        "difference": apart,
     }
 
 
 def main() -> None:
-    if "--decode" in sys.argv:
+    if "--one" in sys.argv:
         with torch.no_grad():
-            return one_decode(sys.argv[-1], "--quick" in sys.argv)
+            return one(sys.argv[-1], sys.argv[-2], "--quick" in sys.argv)
     options, before = arguments(__doc__ or ""), machine()
+    ways = ("diffusers", "pictura", "pictura, bfloat16")
     with torch.no_grad():
-        found = {"decode": decode(options.quick), "step": step(options.quick)}
+        decode = measured("decode", (*ways, "pictura, sparing memory"), options.quick)
+        step = measured("step", ways, options.quick)
     results = {
         "threads": torch.get_num_threads(),
-        **found,
+        "step": step,
+        "decode": decode,
         "rates": {of: dict(kernels.rates(of)) for of in ("products", "convolutions", "attentions")},
         "targets": {
-            f"step {TARGETS['step']}x": found["step"]["ratio"] >= TARGETS["step"],
-            f"decode {TARGETS['decode']}x": found["decode"]["ratio"] >= TARGETS["decode"],
-            f"decode in {TARGETS['memory']}x the memory": found["decode"]["memory"] <= TARGETS["memory"],
-            "the same picture to 1e-4": max(f["largest_difference"] for f in found.values()) <= 1e-4,
+            f"float32 step {TARGETS['step']}x": step["ratio"]["pictura"] >= TARGETS["step"],
+            f"float32 decode {TARGETS['decode']}x": decode["ratio"]["pictura"] >= TARGETS["decode"],
+            f"float32 decode in {TARGETS['memory']}x the memory, by sparing it": decode["memory"][
+                "pictura, sparing memory"
+            ]
+            <= TARGETS["memory"],
+            f"bfloat16 decode {TARGETS['decode']}x": decode["ratio"]["pictura, bfloat16"]
+            >= TARGETS["decode"],
+            "float32 the same to 1e-4": max(f["difference"]["pictura"] for f in (step, decode)) <= 1e-4,
         },
     }
     write("stable_diffusion", results, options, before)

@@ -33,9 +33,9 @@ SD3 = ("blocks", "sd3", "times diffusers float32", "float32")
 FLUX = ("blocks", "flux", "times diffusers float32", "float32")
 FILE = ("blocks", "memory", "pictura", "of_the_file")
 FIGURES: dict[str, dict[str, tuple[str, ...]]] = {
-    "speed": {"1.x": ("stable_diffusion", "step", "ratio"), "3": SD3, "3.5": SD3, "flux-dev": FLUX,
+    "speed": {"1.x": ("stable_diffusion", "step", "ratio", "pictura"), "3": SD3, "3.5": SD3, "flux-dev": FLUX,
               "flux-schnell": FLUX},
-    "memory": {"1.x": ("stable_diffusion", "decode", "memory")},
+    "memory": {"1.x": ("stable_diffusion", "decode", "memory", "pictura")},
     "load": {"flux-dev": FILE, "flux-schnell": FILE},
 }  # fmt: skip
 HEAD = """# Models

@@ -130,7 +130,7 @@ def load(
         module.eval()
         if int8 and not streamed and not name.startswith("text_encoder"):
             precision.with_int8(module)
-        if count > LARGE and place.type == "cpu" and not _exactly_float32(dtype):
+        if count > LARGE and place.type == "cpu":
             kernels.accelerate(module, keep=not streamed)
     config = preset.Config(
         family=recipe.family,
@@ -220,13 +220,6 @@ def _precision(dtype: str | torch.dtype | None, device: torch.device, count: int
     best = rates["bfloat16" if half else "float32"]
     kind = torch.bfloat16 if half else torch.float32
     return kind, dtype == "int8" and rates["int8"] > precision.GAIN * best
-
-
-def _exactly_float32(dtype: str | torch.dtype | None) -> bool:
-    """Whether float32 was asked for in so many words: then all is computed as torch does, and a
-    seed's picture does not depend on what is quickest on a machine."""
-    asked = os.environ.get("PICTURA_DTYPE") if dtype is None else dtype
-    return str(asked).removeprefix("torch.") == "float32"
 
 
 def _streamed(low_memory: bool | None, size: int, device: torch.device) -> bool:
