@@ -5,6 +5,7 @@ PicturaError                 exit 1    HTTP 500
 |   +-- ParameterError                             one named parameter
 |   +-- PresetError                                a preset that is unknown or of another family
 |   +-- FileError                                  a file that is missing, in the way or not readable
+|   +-- NotFound                         HTTP 404  a picture or job that the history does not have
 +-- CheckpointError          exit 1    HTTP 500    weights that do not fit their network
 +-- ProviderError            exit 1    HTTP 502    a remote model refused or did not answer
 +-- EngineError              exit 1    HTTP 500    a picture failed while it was made
@@ -24,6 +25,7 @@ __all__ = [
     "EngineError",
     "FileError",
     "InputError",
+    "NotFound",
     "OutOfMemory",
     "ParameterError",
     "PicturaError",
@@ -69,6 +71,12 @@ class PresetError(InputError):
 
 class FileError(InputError):
     """A file or folder that is missing, in the way or not readable."""
+
+
+class NotFound(InputError):
+    """A picture or job that the history does not have."""
+
+    http_status = 404
 
 
 class CheckpointError(PicturaError):

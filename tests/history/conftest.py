@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pictura.history import History
+from pictura.history.claims import Claims
 from pictura.history.jobs import Jobs
 from pictura.history.tables import METADATA
 from pictura.picture import Picture
@@ -85,6 +86,11 @@ def history(url, tmp_path):
 @pytest.fixture
 def jobs(history):
     return Jobs(history)
+
+
+@pytest.fixture
+def claims(history):
+    return Claims(history)
 
 
 @pytest.fixture

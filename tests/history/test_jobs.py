@@ -24,17 +24,17 @@ def told(jobs, job):
     return [event.data["status"] for event in jobs.events(job.id) if event.kind == "status"]
 
 
-def test_a_job_from_the_first_to_the_last_state(jobs, picture):
+def test_a_job_from_the_first_to_the_last_state(jobs, claims, picture):
     job = jobs.submit(requests(3))
-    assert job.status == "queued" and jobs.waiting() == 3
-    first, second = jobs.claim("w", limit=2, lease=60)
+    assert job.status == "queued" and claims.waiting() == 3
+    first, second = claims.claim("w", limit=2, lease=60)
     assert [first.index, second.index] == [0, 1] and jobs.get(job.id).status == "running"
-    entry = jobs.finish(first, make(first, picture))
+    entry = claims.finish(first, make(first, picture))
     assert entry.job == job.id and entry.index == 0
-    assert jobs.fail(second, EngineError("no memory"))
+    assert claims.fail(second, EngineError("no memory"))
     assert jobs.get(job.id).status == "running"
-    (third,) = jobs.claim("w", limit=9, lease=60)
-    jobs.finish(third, make(third, picture))
+    (third,) = claims.claim("w", limit=9, lease=60)
+    claims.finish(third, make(third, picture))
     done = jobs.get(job.id)
     assert done.status == "done" and [image.index for image in done.images] == [0, 2]
     assert [(f.index, f.error, f.kind) for f in done.failures] == [(1, "no memory", "EngineError")]
@@ -45,10 +45,10 @@ def test_a_job_from_the_first_to_the_last_state(jobs, picture):
     assert [event.kind for event in resumed] == ["failure", "picture", "status"]
 
 
-def test_without_any_picture_it_has_failed(jobs):
+def test_without_any_picture_it_has_failed(jobs, claims):
     job = jobs.submit(requests(1))
-    (task,) = jobs.claim("w", limit=1, lease=60)
-    jobs.fail(task, EngineError("no"))
+    (task,) = claims.claim("w", limit=1, lease=60)
+    claims.fail(task, EngineError("no"))
     assert jobs.get(job.id).status == "failed"
 
 
@@ -61,7 +61,7 @@ def test_the_same_key_is_the_same_job(jobs):
         jobs.submit(requests(3), owner="me", key="k")
 
 
-def test_the_same_key_from_many_threads_at_once_is_one_job(jobs):
+def test_the_same_key_from_many_threads_at_once_is_one_job(jobs, claims):
     found, threads = [], []
     for _ in range(6):
         thread = threading.Thread(target=lambda: found.append(jobs.submit(requests(2), key="k").id))
@@ -69,85 +69,85 @@ def test_the_same_key_from_many_threads_at_once_is_one_job(jobs):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 6 and len(set(found)) == 1 and jobs.waiting() == 2
+    assert len(found) == 6 and len(set(found)) == 1 and claims.waiting() == 2
 
 
-def test_cancelling_keeps_what_is_finished(jobs, picture):
+def test_cancelling_keeps_what_is_finished(jobs, claims, picture):
     job = jobs.submit(requests(3))
-    first, second = jobs.claim("w", limit=2, lease=60)
-    jobs.finish(first, make(first, picture))
+    first, second = claims.claim("w", limit=2, lease=60)
+    claims.finish(first, make(first, picture))
     done = jobs.cancel(job.id)
     assert done.status == "cancelled" and len(done.images) == 1
-    assert jobs.extend([second], 60) == [second]
-    assert jobs.finish(second, make(second, picture)) is None
-    assert jobs.claim("w", limit=9, lease=60) == []
+    assert claims.extend([second], 60) == [second]
+    assert claims.finish(second, make(second, picture)) is None
+    assert claims.claim("w", limit=9, lease=60) == []
     assert jobs.cancel(job.id).status == "cancelled" and told(jobs, job)[-1] == "cancelled"
     assert len(jobs.get(job.id).images) == 1
 
 
-def test_a_dead_workers_task_is_taken_over_and_finished_once(jobs, picture):
+def test_a_dead_workers_task_is_taken_over_and_finished_once(jobs, claims, picture):
     job = jobs.submit(requests(1))
-    (dead,) = jobs.claim("dead", limit=1, lease=0.05)
-    assert jobs.claim("other", limit=1, lease=60) == []
+    (dead,) = claims.claim("dead", limit=1, lease=0.05)
+    assert claims.claim("other", limit=1, lease=60) == []
     time.sleep(0.1)
-    (taken,) = jobs.claim("other", limit=1, lease=60)
+    (taken,) = claims.claim("other", limit=1, lease=60)
     assert taken.fence > dead.fence
-    assert jobs.finish(dead, make(dead, picture)) is None  # it was only slow
-    assert not jobs.fail(dead, EngineError("late")) and jobs.extend([dead], 60) == [dead]
-    assert jobs.finish(taken, make(taken, picture)) is not None
-    assert jobs.finish(taken, make(taken, picture)) is None
+    assert claims.finish(dead, make(dead, picture)) is None  # it was only slow
+    assert not claims.fail(dead, EngineError("late")) and claims.extend([dead], 60) == [dead]
+    assert claims.finish(taken, make(taken, picture)) is not None
+    assert claims.finish(taken, make(taken, picture)) is None
     assert len(jobs.get(job.id).images) == 1 and jobs.get(job.id).status == "done"
 
 
-def test_a_lease_can_be_kept(jobs):
+def test_a_lease_can_be_kept(jobs, claims):
     jobs.submit(requests(1))
-    (task,) = jobs.claim("w", limit=1, lease=0.2)
+    (task,) = claims.claim("w", limit=1, lease=0.2)
     for _ in range(4):
         time.sleep(0.1)
-        assert jobs.extend([task], 0.2) == []
-    assert jobs.claim("other", limit=1, lease=60) == []
+        assert claims.extend([task], 0.2) == []
+    assert claims.claim("other", limit=1, lease=60) == []
 
 
-def test_what_kills_its_workers_is_given_up(jobs):
+def test_what_kills_its_workers_is_given_up(jobs, claims):
     job = jobs.submit(requests(1))
     for _ in range(3):
-        assert len(jobs.claim("w", limit=1, lease=0.01)) == 1
+        assert len(claims.claim("w", limit=1, lease=0.01)) == 1
         time.sleep(0.03)
-    assert jobs.claim("w", limit=1, lease=60) == []
+    assert claims.claim("w", limit=1, lease=60) == []
     failed = jobs.get(job.id)
     assert failed.status == "failed" and "died 3 times" in failed.failures[0].error
 
 
-def test_given_back_is_free_at_once(jobs):
+def test_given_back_is_free_at_once(jobs, claims):
     jobs.submit(requests(2))
-    held = jobs.claim("w", limit=2, lease=60)
-    jobs.give_back(held)
-    again = jobs.claim("v", limit=2, lease=60)
+    held = claims.claim("w", limit=2, lease=60)
+    claims.give_back(held)
+    again = claims.claim("v", limit=2, lease=60)
     assert [task.attempts for task in again] == [1, 1]
 
 
-def test_only_the_models_one_has(jobs):
+def test_only_the_models_one_has(jobs, claims):
     jobs.submit(requests(1, "big"))
     jobs.submit(requests(1, "small"))
-    assert [t.request.model for t in jobs.claim("w", limit=9, lease=60, models=["small"])] == ["small"]
+    assert [t.request.model for t in claims.claim("w", limit=9, lease=60, models=["small"])] == ["small"]
 
 
-def test_leases_do_not_follow_the_wall_clock(jobs, monkeypatch):
+def test_leases_do_not_follow_the_wall_clock(jobs, claims, monkeypatch):
     jobs.submit(requests(1))
-    jobs.claim("w", limit=1, lease=60)
+    claims.claim("w", limit=1, lease=60)
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    assert jobs.claim("other", limit=1, lease=60) == []
+    assert claims.claim("other", limit=1, lease=60) == []
 
 
-def test_many_workers_make_each_task_once(jobs, picture):
+def test_many_workers_make_each_task_once(jobs, claims, picture):
     job = jobs.submit(requests(40))
     made, errors = [], []
 
     def work(name):
         try:
-            while held := jobs.claim(name, limit=3, lease=60):
+            while held := claims.claim(name, limit=3, lease=60):
                 for task in held:
-                    entry = jobs.finish(task, make(task, picture))
+                    entry = claims.finish(task, make(task, picture))
                     made.append((name, entry.index))
         except Exception as error:
             errors.append(error)

@@ -1,39 +1,28 @@
 """A queue of pictures to make that outlives whoever makes them.
 
-A job is several requests accepted together; each is a task. A worker *claims* tasks for a while (a lease),
-extends the lease as long as it lives, and *finishes* or *fails* each. When a lease ends the task goes to
-the next worker with a higher *fence*; a result with an older fence is refused, so that a worker which was
-only slow cannot finish a task twice. A task's picture, its state, the job's status and the event that tells
-of it are one transaction.
-
-Leases are measured on a clock that does not jump: PostgreSQL's own, and for SQLite, where all processes are
-on one machine, the time since its start (with its boot id: after a restart every lease is over).
+A job is several requests accepted together; each is a task. This is the side of those who submit jobs and
+wait for them; `claims` is the side of the workers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pictura.errors import InputError, ParameterError, PicturaError, shown
+from pictura.errors import InputError, NotFound, ParameterError, shown
 from pictura.history.database import begin
-from pictura.history.store import Entry, History, insert_picture, new_id, now
+from pictura.history.store import Entry, History, new_id, now
 from pictura.history.tables import events, jobs, pictures, tasks
-from pictura.picture import Picture
 from pictura.request import Request
 
-__all__ = ["Event", "Failed", "Job", "Jobs", "KeyConflict", "Task"]
+__all__ = ["ENDED", "Event", "Failed", "Job", "Jobs", "KeyConflict", "Step", "jobs_row", "settle", "tell"]
 
-MAX_ATTEMPTS = 3  # a task that costs so many workers their lives is not given to a fourth
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -66,17 +55,6 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a worker has claimed. fence: proof that it is still its own."""
-
-    job: str
-    index: int
-    request: Request
-    fence: int
-    attempts: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened to a job, in the order of `seq`: status, picture, failure."""
 
@@ -85,21 +63,39 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How far a task is: `step` of `total`, None where that is not known."""
+
+    job: str
+    index: int
+    step: int
+    total: int | None
+
+
 class Jobs:
     """The queue of a history. Every method may be called from any thread and process."""
 
     def __init__(self, history: History) -> None:
         self.history = history
 
-    def submit(self, requests: Sequence[Request], *, owner: str = "", key: str | None = None) -> Job:
+    def submit(
+        self,
+        requests: Sequence[Request],
+        *,
+        owner: str = "",
+        key: str | None = None,
+        said: bytes | None = None,
+    ) -> Job:
         """Accept a job: when this returns it will be made. With an idempotency `key` the first call's job.
 
-        KeyConflict where `key` came with other requests before.
+        said: what the caller sent, where seeds were drawn since: the key is held against it instead of the
+        requests. KeyConflict where `key` came with something else before.
         """
         if not requests:
             raise ParameterError("a job needs one request at least", parameter="requests")
         bodies = [request.to_json() for request in requests]
-        digest = hashlib.sha256("\n".join(bodies).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(bodies).encode() if said is None else said).hexdigest()
         with begin(self.history.engine) as connection:
             try:
                 with connection.begin_nested():
@@ -122,117 +118,68 @@ class Jobs:
     def cancel(self, id: str) -> Job:
         """Make no more of it; pictures that are finished are kept. Harmless where it has ended."""
         with begin(self.history.engine) as connection:
-            row = _locked(connection, id)
+            row = jobs_row(connection, id, lock=True)
             if row.status not in ENDED:
                 connection.execute(update(jobs).where(jobs.c.id == id).values(cancelled=True))
                 waiting = and_(tasks.c.job_id == id, tasks.c.state.in_(("queued", "running")))
                 connection.execute(
                     update(tasks).where(waiting).values(state="cancelled", fence=tasks.c.fence + 1)
                 )
-                _settle(connection, id)
+                settle(connection, id)
             return self._job(connection, id)
 
-    def waiting(self) -> int:
-        """How many tasks nobody has begun."""
+    def newest(self, *, owner: str | None = None, status: str | None = None, limit: int = 20) -> list[Job]:
+        """The newest jobs first, of one owner or of all."""
+        wanted = select(jobs.c.id).order_by(jobs.c.seq.desc()).limit(limit)
+        if owner is not None:
+            wanted = wanted.where(jobs.c.owner == owner)
+        if status is not None:
+            wanted = wanted.where(jobs.c.status == status)
         with begin(self.history.engine, reading=True) as connection:
-            wanted = select(func.count()).select_from(tasks).where(tasks.c.state == "queued")
-            return int(connection.execute(wanted).scalar_one())
-
-    # For workers
-
-    def claim(
-        self, worker: str, *, limit: int, lease: float, models: Iterable[str] | None = None
-    ) -> list[Task]:
-        """At most `limit` tasks, oldest first, of `models` (None: of any), for `lease` seconds."""
-        with begin(self.history.engine) as connection:
-            clock, time_ = _clock(connection)
-            over = or_(tasks.c.lease_clock != clock, tasks.c.lease_until < time_)
-            free = or_(tasks.c.state == "queued", and_(tasks.c.state == "running", over))
-            wanted = select(tasks).where(free).order_by(tasks.c.seq).limit(limit)
-            if models is not None:
-                wanted = wanted.where(tasks.c.model.in_(list(models)))
-            mine: list[Task] = []
-            for row in connection.execute(wanted.with_for_update(skip_locked=True)).all():
-                here = and_(tasks.c.job_id == row.job_id, tasks.c.place == row.place)
-                if row.attempts >= MAX_ATTEMPTS:
-                    told = f"its worker died {row.attempts} times while making it; try a smaller size"
-                    connection.execute(update(tasks).where(here).values(fence=row.fence + 1))
-                    self._failed(connection, row.job_id, row.place, told, "EngineError")
-                    continue
-                taken = {
-                    "state": "running",
-                    "worker": worker,
-                    "lease_until": time_ + lease,
-                    "lease_clock": clock,
-                    "fence": row.fence + 1,
-                    "attempts": row.attempts + 1,
-                }
-                connection.execute(update(tasks).where(here).values(**taken))
-                request = Request.from_json(row.request)
-                mine.append(
-                    Task(
-                        job=row.job_id,
-                        index=row.place,
-                        request=request,
-                        fence=row.fence + 1,
-                        attempts=row.attempts + 1,
-                    )
-                )
-            for job in sorted({task.job for task in mine}):
-                begun = and_(jobs.c.id == job, jobs.c.status == "queued")
-                if connection.execute(update(jobs).where(begun).values(status="running")).rowcount:
-                    _tell(connection, job, "status", {"status": "running"})
-            return mine
-
-    def extend(self, held: Iterable[Task], lease: float) -> list[Task]:
-        """Keep `held` for `lease` more seconds; those that are no longer one's own, to be dropped."""
-        lost: list[Task] = []
-        with begin(self.history.engine) as connection:
-            clock, time_ = _clock(connection)
-            for task in sorted(held, key=lambda task: (task.job, task.index)):
-                longer = update(tasks).where(_own(task)).values(lease_until=time_ + lease, lease_clock=clock)
-                if not connection.execute(longer).rowcount:
-                    lost.append(task)
-        return lost
-
-    def finish(self, task: Task, picture: Picture) -> Entry | None:
-        """Keep the picture of a task and end it. None, and nothing kept, where it is no longer one's own."""
-        history = self.history
-        digest = history.blobs.put(picture.to_bytes(".png"), ".png")
-        with begin(history.engine) as connection:
-            _locked(connection, task.job)
-            if not connection.execute(update(tasks).where(_own(task)).values(state="done")).rowcount:
-                return None
-            entry = history.entry(insert_picture(connection, picture, digest, task.job, task.index))
-            data = {"id": entry.id, "index": task.index, "seed": entry.request.seed}
-            _tell(connection, task.job, "picture", data)
-            _settle(connection, task.job)
-            return entry
-
-    def fail(self, task: Task, error: PicturaError) -> bool:
-        """End a task without a picture; False where it is no longer one's own."""
-        with begin(self.history.engine) as connection:
-            _locked(connection, task.job)
-            if connection.execute(select(tasks.c.seq).where(_own(task))).first() is None:
-                return False
-            self._failed(connection, task.job, task.index, str(error), type(error).__name__)
-            return True
-
-    def give_back(self, held: Iterable[Task]) -> None:
-        """Let others have tasks that were claimed and not made, at once: for an orderly end."""
-        with begin(self.history.engine) as connection:
-            for task in held:
-                free = {"state": "queued", "attempts": task.attempts - 1, "worker": None}
-                connection.execute(update(tasks).where(_own(task)).values(**free))
+            return [self._job(connection, id) for id in connection.execute(wanted).scalars().all()]
 
     # For whoever waits
 
     def events(self, id: str, after: int = 0) -> list[Event]:
         """What happened to a job since event `after`, in order."""
-        wanted = select(events).where(events.c.job_id == id, events.c.seq > after).order_by(events.c.seq)
+        return self.events_of({id: after})[id]
+
+    def events_of(self, after: Mapping[str, int]) -> dict[str, list[Event]]:
+        """What happened to each job since the event that stands beside it, in order."""
+        found: dict[str, list[Event]] = {id: [] for id in after}
+        if not after:
+            return found
+        since = min(after.values())
+        wanted = select(events).where(events.c.job_id.in_(list(after)), events.c.seq > since)
         with begin(self.history.engine, reading=True) as connection:
-            rows = connection.execute(wanted).all()
-        return [Event(seq=row.seq, kind=row.kind, data=json.loads(row.data)) for row in rows]
+            rows = connection.execute(wanted.order_by(events.c.seq)).all()
+        for row in rows:
+            if row.seq > after[row.job_id]:
+                found[row.job_id].append(Event(seq=row.seq, kind=row.kind, data=json.loads(row.data)))
+        return found
+
+    def watch(self, id: str) -> None:
+        """Somebody looks at this job: its worker is to tell previews."""
+        with begin(self.history.engine) as connection:
+            jobs_row(connection, id)
+            connection.execute(update(jobs).where(jobs.c.id == id, ~jobs.c.watched).values(watched=True))
+
+    def steps(self, ids: Collection[str]) -> list[Step]:
+        """How far the unfinished tasks of these jobs are, those that have begun."""
+        if not ids:
+            return []
+        columns = (tasks.c.job_id, tasks.c.place, tasks.c.step, tasks.c.steps)
+        here = tasks.c.job_id.in_(list(ids)) & (tasks.c.state == "running") & tasks.c.step.is_not(None)
+        with begin(self.history.engine, reading=True) as connection:
+            rows = connection.execute(select(*columns).where(here)).all()
+        return [Step(job=row.job_id, index=row.place, step=row.step, total=row.steps) for row in rows]
+
+    def preview(self, step: Step) -> bytes | None:
+        """A PNG of what a task looks like by now; None where there is none."""
+        here = and_(tasks.c.job_id == step.job, tasks.c.place == step.index)
+        with begin(self.history.engine, reading=True) as connection:
+            found: bytes | None = connection.execute(select(tasks.c.preview).where(here)).scalar()
+        return found
 
     def _insert(
         self,
@@ -260,18 +207,11 @@ class Jobs:
             for index, (request, body) in enumerate(zip(requests, bodies, strict=True))
         ]
         connection.execute(insert(tasks), rows)
-        _tell(connection, id, "status", {"status": "queued"})
+        tell(connection, id, "status", {"status": "queued"})
         return id
 
-    def _failed(self, connection: Connection, job: str, index: int, error: str, kind: str) -> None:
-        here = and_(tasks.c.job_id == job, tasks.c.place == index)
-        said = json.dumps({"error": error, "kind": kind})
-        connection.execute(update(tasks).where(here).values(state="failed", error=said))
-        _tell(connection, job, "failure", {"index": index, "error": error, "kind": kind})
-        _settle(connection, job)
-
     def _job(self, connection: Connection, id: str) -> Job:
-        row = _row(connection, id)
+        row = jobs_row(connection, id)
         made = connection.execute(
             select(pictures).where(pictures.c.job_id == id).order_by(pictures.c.job_index)
         ).all()
@@ -289,17 +229,7 @@ class Jobs:
         )
 
 
-def _own(task: Task) -> Any:
-    """The row of a claimed task, if nobody has taken it over."""
-    return and_(
-        tasks.c.job_id == task.job,
-        tasks.c.place == task.index,
-        tasks.c.fence == task.fence,
-        tasks.c.state == "running",
-    )
-
-
-def _settle(connection: Connection, id: str) -> None:
+def settle(connection: Connection, id: str) -> None:
     """Give a job that has ended its last status. Its row is locked: two last tasks cannot miss each other."""
     count = select(tasks.c.state, func.count()).where(tasks.c.job_id == id).group_by(tasks.c.state)
     states = {state: number for state, number in connection.execute(count)}
@@ -307,40 +237,17 @@ def _settle(connection: Connection, id: str) -> None:
         return
     status = "cancelled" if states.get("cancelled") else "done" if states.get("done") else "failed"
     connection.execute(update(jobs).where(jobs.c.id == id).values(status=status))
-    _tell(connection, id, "status", {"status": status})
+    tell(connection, id, "status", {"status": status})
 
 
-def _tell(connection: Connection, job: str, kind: str, data: dict[str, Any]) -> None:
+def tell(connection: Connection, job: str, kind: str, data: dict[str, Any]) -> None:
     connection.execute(insert(events).values(job_id=job, kind=kind, data=json.dumps(data)))
 
 
-def _locked(connection: Connection, id: str) -> Row[Any]:
-    return _row(connection, id, lock=True)
-
-
-def _row(connection: Connection, id: str, *, lock: bool = False) -> Row[Any]:
+def jobs_row(connection: Connection, id: str, *, lock: bool = False) -> Row[Any]:
     wanted = select(jobs).where(jobs.c.id == id)
     usable = isinstance(id, str) and len(id) == 32 and "\0" not in id
     row = connection.execute(wanted.with_for_update() if lock else wanted).first() if usable else None
     if row is None:
-        raise InputError(f"there is no job {shown(id)}; submit it first")
+        raise NotFound(f"there is no job {shown(id)}; submit it first")
     return row
-
-
-def _clock(connection: Connection) -> tuple[str, float]:
-    """The name of the clock that leases are measured on, and its time in seconds."""
-    if connection.dialect.name == "postgresql":
-        asked = text("SELECT extract(epoch FROM clock_timestamp())::float8")
-        return "server", float(connection.execute(asked).scalar_one())
-    return _boot(), time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-@cache
-def _boot() -> str:
-    """Which start of this machine it is."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except (
-        OSError
-    ):  # elsewhere than on Linux: leases outlive a restart of the machine at most by their length
-        return "monotonic"

@@ -16,7 +16,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pictura.errors import InputError, ParameterError, shown
+from pictura.errors import NotFound, ParameterError, shown
 from pictura.history.blobs import Blobs
 from pictura.history.database import begin, default_folder, open_database
 from pictura.history.search import MAX_LIMIT, Query, found
@@ -101,7 +101,7 @@ class History:
             return self.entry(insert_picture(connection, picture, digest))
 
     def get(self, id: str) -> Entry:
-        """InputError where there is no such picture."""
+        """NotFound where there is no such picture."""
         with begin(self.engine, reading=True) as connection:
             return self.entry(_row(connection, id))
 
@@ -258,7 +258,7 @@ def now() -> int:
 def _row(connection: Connection, id: str) -> Row[Any]:
     row = connection.execute(select(pictures).where(pictures.c.id == id)).first() if _is_id(id) else None
     if row is None:
-        raise InputError(f"there is no picture {shown(id)} in the history; search for it")
+        raise NotFound(f"there is no picture {shown(id)} in the history; search for it")
     return row
 
 

@@ -10,12 +10,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 # Named by rule, so that migrations can speak of them on every database.
@@ -114,7 +116,9 @@ jobs = Table(
     Column("status", String(9), nullable=False),  # queued, running, done, failed, cancelled
     Column("cancelled", Boolean, nullable=False),
     Column("total", Integer, nullable=False),
+    Column("watched", Boolean, nullable=False, server_default=false()),  # somebody looks: previews are wanted
     UniqueConstraint("owner", "idempotency_key"),
+    Index("ix_jobs_owner_seq", "owner", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -133,6 +137,9 @@ tasks = Table(
     Column("fence", BigInteger, nullable=False),  # counts who had it; only the last may finish it
     Column("attempts", Integer, nullable=False),
     Column("error", Text, nullable=True),
+    Column("step", Integer, nullable=True),  # how far it is; forgotten when it has ended
+    Column("steps", Integer, nullable=True),
+    Column("preview", LargeBinary, nullable=True),  # a PNG of what it looks like so far
     UniqueConstraint("job_id", "place"),
     Index("ix_tasks_state_seq", "state", "seq"),
     sqlite_autoincrement=True,
@@ -147,4 +154,24 @@ events = Table(
     Column("data", Text, nullable=False),
     Index("ix_events_job_id_seq", "job_id", "seq"),
     sqlite_autoincrement=True,
+)
+
+workers = Table(
+    "workers",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("state", String(8), nullable=False),  # loading, ready, failed
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("beat", Float, nullable=False),  # on the clock that `clock` names, like leases
+    Column("clock", String(40), nullable=False),
+    Column("stats", Text, nullable=False),  # JSON: counts since its start
+)
+
+models = Table(
+    "models",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("description", Text, nullable=False),  # JSON, as its worker told it when it was last loaded
 )
