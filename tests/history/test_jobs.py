@@ -45,6 +45,26 @@ def test_a_job_from_the_first_to_the_last_state(jobs, claims, picture):
     assert [event.kind for event in resumed] == ["failure", "picture", "status"]
 
 
+def test_a_job_may_be_ones_own_from_the_start(jobs, claims, picture):
+    wanted = requests(2)
+    first, second = claims.take("here", wanted, lease=60, owner="me")
+    assert claims.claim("w", limit=9, lease=60) == [] and claims.wanted() == []
+    assert (jobs.get(first.job).status, jobs.get(first.job).owner) == ("running", "me")
+    assert jobs.requests(first.job) == tuple(wanted)
+    claims.finish(second, make(second, picture))
+    assert claims.fail(first, EngineError("no"))
+    assert told(jobs, jobs.get(first.job)) == ["queued", "running", "done"]
+
+
+def test_one_who_dies_with_a_job_of_his_own_is_taken_over(jobs, claims, picture):
+    (task,) = claims.take("here", requests(1), lease=0.01, owner="me")
+    time.sleep(0.05)
+    (other,) = claims.claim("w", limit=9, lease=60)
+    assert claims.finish(task, make(task, picture)) is None
+    assert claims.finish(other, make(other, picture)) is not None
+    assert jobs.get(task.job).status == "done"
+
+
 def test_without_any_picture_it_has_failed(jobs, claims):
     job = jobs.submit(requests(1))
     (task,) = claims.claim("w", limit=1, lease=60)

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text
 
 from pictura.errors import PicturaError
 from pictura.history.database import begin
-from pictura.history.jobs import jobs_row, settle, tell
+from pictura.history.jobs import insert_job, jobs_row, settle, tell
 from pictura.history.store import Entry, History, insert_picture
 from pictura.history.tables import jobs, models, tasks, workers
 from pictura.picture import Picture
@@ -118,21 +118,27 @@ class Claims:
                     "attempts": row.attempts + 1,
                 }
                 connection.execute(update(tasks).where(here).values(**taken))
-                request = Request.from_json(row.request)
-                mine.append(
-                    Task(
-                        job=row.job_id,
-                        index=row.place,
-                        request=request,
-                        fence=row.fence + 1,
-                        attempts=row.attempts + 1,
-                    )
-                )
+                now = {"fence": row.fence + 1, "attempts": row.attempts + 1}
+                said = Request.from_json(row.request)
+                mine.append(Task(job=row.job_id, index=row.place, request=said, **now))
             for job in sorted({task.job for task in mine}):
                 begun = and_(jobs.c.id == job, jobs.c.status == "queued")
                 if connection.execute(update(jobs).where(begun).values(status="running")).rowcount:
                     tell(connection, job, "status", {"status": "running"})
             return mine
+
+    def take(self, worker: str, requests: Sequence[Request], *, lease: float, owner: str) -> list[Task]:
+        """A new job that is one's own from the start: who makes pictures at once need not fear others."""
+        with begin(self.history.engine) as connection:
+            job = insert_job(connection, requests, digest="", owner=owner)
+            clock, time_ = _clock(connection)
+            taken = {"state": "running", "worker": worker, "fence": 1, "attempts": 1}
+            taken |= {"lease_until": time_ + lease, "lease_clock": clock}
+            connection.execute(update(tasks).where(tasks.c.job_id == job).values(**taken))
+            connection.execute(update(jobs).where(jobs.c.id == job).values(status="running"))
+            tell(connection, job, "status", {"status": "running"})
+        asked = enumerate(requests)
+        return [Task(job=job, index=index, request=said, fence=1, attempts=1) for index, said in asked]
 
     def extend(self, held: Iterable[Task], lease: float) -> list[Task]:
         """Keep `held` for `lease` more seconds; those that are no longer one's own, to be dropped."""

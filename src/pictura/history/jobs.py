@@ -21,7 +21,10 @@ from pictura.history.store import Entry, History, new_id, now
 from pictura.history.tables import events, jobs, pictures, tasks
 from pictura.request import Request
 
-__all__ = ["ENDED", "Event", "Failed", "Job", "Jobs", "KeyConflict", "Step", "jobs_row", "settle", "tell"]
+__all__ = [
+    "ENDED", "Event", "Failed", "Job", "Jobs", "KeyConflict", "Step", "insert_job", "jobs_row", "settle",
+    "tell",
+]  # fmt: skip
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -94,12 +97,13 @@ class Jobs:
         """
         if not requests:
             raise ParameterError("a job needs one request at least", parameter="requests")
-        bodies = [request.to_json() for request in requests]
-        digest = hashlib.sha256("\n".join(bodies).encode() if said is None else said).hexdigest()
+        if said is None:
+            said = "\n".join(request.to_json() for request in requests).encode()
+        digest = hashlib.sha256(said).hexdigest()
         with begin(self.history.engine) as connection:
             try:
                 with connection.begin_nested():
-                    id = self._insert(connection, requests, bodies, digest, owner, key)
+                    id = insert_job(connection, requests, digest=digest, owner=owner, key=key)
             except IntegrityError:
                 known = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
                 row = connection.execute(known).one()
@@ -114,6 +118,13 @@ class Jobs:
         """InputError where there is no such job."""
         with begin(self.history.engine, reading=True) as connection:
             return self._job(connection, id)
+
+    def requests(self, id: str) -> tuple[Request, ...]:
+        """What a job asks for, in order, as it was accepted; NotFound where there is no such job."""
+        wanted = select(tasks.c.request).where(tasks.c.job_id == id).order_by(tasks.c.place)
+        with begin(self.history.engine, reading=True) as connection:
+            jobs_row(connection, id)
+            return tuple(Request.from_json(text) for text in connection.execute(wanted).scalars())
 
     def cancel(self, id: str) -> Job:
         """Make no more of it; pictures that are finished are kept. Harmless where it has ended."""
@@ -181,35 +192,6 @@ class Jobs:
             found: bytes | None = connection.execute(select(tasks.c.preview).where(here)).scalar()
         return found
 
-    def _insert(
-        self,
-        connection: Connection,
-        requests: Sequence[Request],
-        bodies: Sequence[str],
-        digest: str,
-        owner: str,
-        key: str | None,
-    ) -> str:
-        id = new_id()
-        job = {"id": id, "owner": owner, "idempotency_key": key, "body_sha256": digest, "made_at": now()}
-        job |= {"status": "queued", "cancelled": False, "total": len(requests)}
-        connection.execute(insert(jobs).values(**job))
-        rows = [
-            {
-                "job_id": id,
-                "place": index,
-                "model": request.model or "",
-                "request": body,
-                "state": "queued",
-                "fence": 0,
-                "attempts": 0,
-            }
-            for index, (request, body) in enumerate(zip(requests, bodies, strict=True))
-        ]
-        connection.execute(insert(tasks), rows)
-        tell(connection, id, "status", {"status": "queued"})
-        return id
-
     def _job(self, connection: Connection, id: str) -> Job:
         row = jobs_row(connection, id)
         made = connection.execute(
@@ -227,6 +209,31 @@ class Jobs:
             ),
             owner=row.owner,
         )
+
+
+def insert_job(
+    connection: Connection, requests: Sequence[Request], *, digest: str, owner: str, key: str | None = None
+) -> str:
+    """The id of a new job that nobody has begun. digest: what its key is held against."""
+    id = new_id()
+    job = {"id": id, "owner": owner, "idempotency_key": key, "body_sha256": digest, "made_at": now()}
+    job |= {"status": "queued", "cancelled": False, "total": len(requests)}
+    connection.execute(insert(jobs).values(**job))
+    rows = [
+        {
+            "job_id": id,
+            "place": index,
+            "model": request.model or "",
+            "request": request.to_json(),
+            "state": "queued",
+            "fence": 0,
+            "attempts": 0,
+        }
+        for index, request in enumerate(requests)
+    ]
+    connection.execute(insert(tasks), rows)
+    tell(connection, id, "status", {"status": "queued"})
+    return id
 
 
 def settle(connection: Connection, id: str) -> None:
