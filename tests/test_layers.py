@@ -13,8 +13,9 @@ ROOT = Path(pictura.__file__).parent
 LAYERS = """
 cli
 server web integrations
-batch history
+batch
 task
+history
 learning
 watching drawing loading converting remote
 inputs
@@ -30,7 +31,7 @@ datasets
 text nn formats device
 options
 discovery limits workers
-attachments measuring columns
+attachments measuring columns arrow
 picture
 request
 levels

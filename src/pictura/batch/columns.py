@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pictura import arrow
+from pictura.arrow import GROUP
 from pictura.batch.plan import Item, Plan
 from pictura.picture import Picture
 
 __all__ = ["COLUMNS", "GROUP", "facts_of", "features", "record_batches", "schema"]
 
-GROUP = 100  # pictures of a record batch: what writing and reading hold in memory
 COLUMNS = {
     "row": "int64",
     "repetition": "int64",
@@ -56,41 +56,14 @@ def facts_of(picture: Picture, item: Item, content: bytes) -> dict[str, Any]:
 
 def features(plan: Plan) -> dict[str, Any]:
     """The columns and the picture as `datasets` describes them."""
-    kinds: dict[str, Any] = {
-        name: {"feature": _value("string"), "_type": "List"} if kind == "list" else _value(kind)
-        for name, kind in COLUMNS.items()
-    }
-    if plan.scorers:
-        kinds["scores"] = {name: _value("float64") for name in plan.scorers}
-    return {"image": {"_type": "Image"}, **kinds}
+    return arrow.features(COLUMNS, plan.scorers)
 
 
 def schema(plan: Plan) -> Any:
-    """The same for Arrow, with a note that tells `datasets`."""
-    import pyarrow as pa
-
-    types = {
-        "int64": pa.int64(),
-        "float64": pa.float64(),
-        "string": pa.string(),
-        "list": pa.list_(pa.string()),
-    }
-    columns = [("image", pa.struct({"bytes": pa.binary(), "path": pa.string()}))]
-    columns += [(name, types[kind]) for name, kind in COLUMNS.items()]
-    if plan.scorers:
-        columns.append(("scores", pa.struct([(name, pa.float64()) for name in plan.scorers])))
-    return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features(plan)}})})
+    """The same for Arrow."""
+    return arrow.schema(COLUMNS, plan.scorers)
 
 
-def record_batches(rows: Iterable[tuple[Mapping[str, Any], str, bytes]], plan: Plan) -> Iterator[Any]:
+def record_batches(rows: Iterable[arrow.Row], plan: Plan) -> Iterator[Any]:
     """(facts, file name, PNG) rows as Arrow record batches of at most `GROUP`."""
-    import pyarrow as pa
-
-    rows, shape = iter(rows), schema(plan)
-    while group := list(islice(rows, GROUP)):
-        values = [{"image": {"bytes": data, "path": name}, **facts} for facts, name, data in group]
-        yield pa.RecordBatch.from_pylist(values, schema=shape)
-
-
-def _value(dtype: str) -> dict[str, str]:
-    return {"dtype": dtype, "_type": "Value"}
+    return arrow.record_batches(rows, schema(plan))

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from pictura.batch.plan import Plan
 from pictura.errors import FileError, shown
+from pictura.picture.files import hold
 
 __all__ = ["Store"]
 
@@ -48,7 +49,7 @@ class Store:
             self.hidden.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.hidden / "lock", "wb")  # noqa: SIM115 (held until close)
         try:
-            _lock(self._lock)
+            hold(self._lock)
         except OSError:
             self._lock.close()
             raise FileError(
@@ -148,18 +149,6 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._dirty.add(folder.parent)
             self._made.add(folder)
-
-
-def _lock(file: BinaryIO) -> None:
-    """Hold `file` until it is closed or this process ends, however that happens; OSError if another does."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

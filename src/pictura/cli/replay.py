@@ -16,9 +16,7 @@ from pictura.cli.show import say
 from pictura.errors import FileError, shown
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pictura.picture import Picture
+    from pictura.history.replaying import Replay
     from pictura.picture.metadata import Metadata
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A PNG, JPEG or WebP picture.")]
@@ -38,37 +36,45 @@ def replay(
     show_pictures: ShowOption = None,
 ) -> int:
     """Make a picture again from what its file says."""
-    from pictura.picture.metadata import load
+    from pictura.picture.metadata import read_metadata
 
-    image, metadata = load(file)
+    metadata = read_metadata(file)
     if metadata.source != "pictura" or metadata.request is None or metadata.request.model is None:
         name = shown(str(file))
         raise FileError(f"{name} does not say how Pictura made it; `pictura inspect` shows what it says")
     save = None if check else saver(out, overwrite=overwrite, several=False)
 
+    from pictura.history.replaying import compared
+    from pictura.picture import Picture
     from pictura.task import TextToImage
 
     model = TextToImage.from_preset(metadata.request.model, dtype=dtype)
     events = model.stream([metadata.request], strict=not metadata.ignored)
     if save is not None:
         return keep(events, 1, save, teller(show_pictures, as_json), as_json)
-    again: list[Picture] = []
     with TemporaryDirectory() as folder:
         copy = Path(folder) / file.name  # encoded the same way, so that a JPEG is compared with a JPEG
-        if keep(events, 1, lambda made: made.save(copy), lambda made, _: again.append(made), as_json):
+        if keep(events, 1, lambda made: made.save(copy), lambda *_: None, as_json):
             return 1
-        other, _ = load(copy)
-    difference = compared(image, other)
-    result = {"file": str(file), "identical": difference is None, "difference": difference}
+        found = compared(Picture.open(file), Picture.open(copy))
+    return tell_replay(str(file), found, as_json)
+
+
+def tell_replay(name: str, found: Replay, as_json: bool) -> int:
+    """Say whether a picture came out the same; the exit status."""
+    from pictura.history.replaying import sentences
+
+    told = sentences(found.differences)
+    pixels = None if found.identical else told.pop(0)
     if as_json:
-        print(json.dumps(result), flush=True)
-    elif difference is None:
-        print(f"identical: {file}")
+        result = {"file": name, "identical": found.identical, "difference": pixels}
+        print(json.dumps(result | {"differences": found.differences}), flush=True)
     else:
-        print(f"different: {file}: {difference}")
-    if difference is not None:
-        _tell_changes(metadata, again[0])
-    return 0 if difference is None else 1
+        print(f"identical: {name}" if pixels is None else f"different: {name}: {pixels}")
+    if pixels is not None:
+        for line in told:
+            say(line)
+    return 0 if found.identical else 1
 
 
 def inspect(
@@ -89,27 +95,6 @@ def inspect(
         say(f"{file} says nothing about how it was made")
         return 1
     return 0
-
-
-def compared(first: Image, second: Image) -> str | None:
-    """How two pictures differ, in words; None if every pixel is the same."""
-    import numpy as np
-
-    if first.size != second.size:
-        return "it is {}x{} pixels, made again {}x{}".format(*first.size, *second.size)
-    a, b = (np.asarray(image.convert("RGB")).astype(int) for image in (first, second))
-    apart = np.abs(a - b).max(axis=-1)
-    if not apart.any():
-        return None
-    return f"{np.count_nonzero(apart)} of {apart.size} pixels differ, by at most {apart.max()} of 255"
-
-
-def _tell_changes(metadata: Metadata, picture: Picture) -> None:
-    """What is not as it was when the file was written: the weights, or Pictura itself."""
-    if metadata.model_digest != picture.model_digest:
-        say(f"the model has changed: {metadata.model_digest} then, {picture.model_digest} now")
-    if metadata.version != picture.version:
-        say(f"Pictura has changed: {metadata.version} then, {picture.version} now")
 
 
 def _facts(metadata: Metadata) -> dict[str, Any]:

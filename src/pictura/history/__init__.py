@@ -8,11 +8,27 @@
         history.rate(entry.id, stars=5)
 
 `tables` says what is stored, `blobs` keeps files by content, `store` pictures and what people think of them,
-`search` finds them, `jobs` is the queue of a server. SQLite and PostgreSQL; migrations by Alembic.
+`search` finds them, `jobs` is the queue of a server, `exporting` makes data sets, `replaying` compares a
+picture with the same made again. SQLite and PostgreSQL; migrations by Alembic. The database is loaded when it
+is used.
 """
 
 from __future__ import annotations
 
-from pictura.history.store import Entry, History, Page
+from typing import TYPE_CHECKING, Any
+
+from pictura.history.entries import Entry, Page
+
+if TYPE_CHECKING:
+    from pictura.history.store import History
 
 __all__ = ["Entry", "History", "Page"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "History":
+        raise AttributeError(f"module 'pictura.history' has no attribute {name!r}")
+    from pictura.history.store import History
+
+    globals()[name] = History
+    return History

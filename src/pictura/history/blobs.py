@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pictura.errors import FileError
 
-__all__ = ["Blobs"]
+__all__ = ["Blobs", "read"]
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "too large"}
 
@@ -56,19 +56,24 @@ class Blobs:
 
     def get(self, digest: str, suffix: str) -> bytes:
         """The stored file; FileError where it is gone or is not what was stored."""
-        try:
-            data = self.path(digest, suffix).read_bytes()
-        except OSError as error:
-            raise FileError(f"the file {digest}{suffix} is missing from {str(self.folder)!r}") from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise FileError(f"the file {digest}{suffix} in {str(self.folder)!r} is damaged")
-        return data
+        return read(self.path(digest, suffix), digest)
 
     def path(self, digest: str, suffix: str) -> Path:
         """Where the file of this digest lies, if it was stored."""
         if not re.fullmatch(r"[0-9a-f]{64}", digest) or not re.fullmatch(r"\.[a-z]{3,4}", suffix):
             raise FileError(f"{digest[:70]!r} with {suffix[:8]!r} is no name of a stored file")
         return self.folder / digest[:2] / f"{digest}{suffix}"
+
+
+def read(path: Path, digest: str) -> bytes:
+    """The content of a stored file; FileError where it is gone or has another digest."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"the file {path.name} is missing from {str(path.parent.parent)!r}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FileError(f"the file {path.name} in {str(path.parent.parent)!r} is damaged")
+    return data
 
 
 def _sync(folder: Path) -> None:

@@ -6,8 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from pictura.errors import NotFound, ParameterError, shown
 from pictura.history.blobs import Blobs
 from pictura.history.database import begin, default_folder, open_database
+from pictura.history.entries import Entry, Page
 from pictura.history.search import MAX_LIMIT, Query, found
 from pictura.history.tables import choices, collected, collections, pictures, ratings
 from pictura.picture import Picture
@@ -28,36 +28,6 @@ __all__ = ["Entry", "History", "Page", "new_id", "now"]
 
 MAX_NOTE = 10_000  # characters
 SUFFIX = ".png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A picture in the history. made_at: microseconds since 1970, UTC; path: its file."""
-
-    id: str
-    made_at: int
-    sha256: str
-    size: tuple[int, int]
-    request: Request
-    model_digest: str | None
-    details: Mapping[str, Any]
-    job: str | None
-    index: int | None
-    stars: int | None
-    note: str | None
-    path: Path
-
-    def picture(self) -> Picture:
-        """The picture itself, from its file; FileError where that is gone or damaged."""
-        return Picture.open(self.path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Entries, newest first, and the cursor of the next page, None on the last."""
-
-    entries: tuple[Entry, ...]
-    next: str | None
 
 
 class History:

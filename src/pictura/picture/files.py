@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from pictura.errors import FileError
 
-__all__ = ["atomic", "cache_folder"]
+__all__ = ["atomic", "cache_folder", "hold"]
 
 
 def cache_folder() -> Path:
@@ -43,6 +43,21 @@ def atomic(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def hold(file: BinaryIO | int) -> None:
+    """Keep `file`, an open file or its number, locked until it is closed or this process ends.
+
+    However that happens. OSError if another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file if isinstance(file, int) else file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _publish(part: Path, target: Path, overwrite: bool) -> None:

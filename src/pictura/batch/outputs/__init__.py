@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from pictura.arrow import Row
 from pictura.batch.ledger import Ledger
 from pictura.batch.plan import Plan
 from pictura.batch.store import Store
@@ -18,7 +19,7 @@ from pictura.discovery import found, loaded
 
 __all__ = ["Output", "Stored", "load", "names"]
 
-Stored = tuple[Mapping[str, Any], str, bytes]  # facts, file name, PNG
+Stored = Row
 
 
 @dataclass(frozen=True, kw_only=True)

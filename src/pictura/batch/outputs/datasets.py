@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pictura import arrow
 from pictura.batch import columns
 from pictura.batch.ledger import Ledger
 from pictura.batch.outputs import Output, Stored
@@ -37,21 +37,10 @@ def read(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def finish(store: Store, ledger: Ledger, plan: Plan) -> None:
-    files = [{"filename": shard(plan, number)} for number in range(plan.shards)]
-    told = f"{plan.to_json()}{ledger.count('kept')}"
-    state: dict[str, object] = {
-        "_data_files": files,
-        "_fingerprint": hashlib.sha256(told.encode()).hexdigest()[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-    info = {"citation": "", "description": "", "homepage": "", "license": ""}
-    store.put(store.out / "state.json", json.dumps(state, indent=2).encode())
-    features = {**info, "features": columns.features(plan)}
-    store.put(store.out / "dataset_info.json", json.dumps(features, indent=2).encode())
+    shards = [shard(plan, number) for number in range(plan.shards)]
+    told = hashlib.sha256(f"{plan.to_json()}{ledger.count('kept')}".encode()).hexdigest()[:16]
+    for name, content in arrow.dataset_files(shards, told, columns.features(plan)):
+        store.put(store.out / name, content)
 
 
 OUTPUT = Output(

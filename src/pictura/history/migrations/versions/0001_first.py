@@ -74,7 +74,7 @@ def upgrade() -> None:
         sa.Column("negative_prompt", sa.Text),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("model_digest", sa.String(64)),
-        sa.Column("seed", sa.BigInteger, nullable=False),
+        sa.Column("seed", sa.BigInteger),
         sa.Column("num_steps", sa.Integer),
         sa.Column("guidance_scale", sa.Float),
         sa.Column("sampler", sa.Text),
