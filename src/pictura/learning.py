@@ -10,6 +10,7 @@ from pictura.inputs import whole
 from pictura.request import parse_size
 
 if TYPE_CHECKING:
+    from pictura.families import Family
     from pictura.loading import Loaded
     from pictura.training.compiling import Compiled
     from pictura.training.fitting import History
@@ -25,6 +26,7 @@ class Learner:
     stop_training: bool = False
     _loaded: Loaded
     _compiled: Compiled | None = None
+    _taught: Family | None = None  # what is trained, once it is known
 
     def compile(
         self,
@@ -39,15 +41,18 @@ class Learner:
 
         optimizer: a name ("adamw"; "auto" is AdamW at 3e-4), a torch.optim class, a function of parameters,
         or an optimizer made of `backbone.parameters()`. loss: "auto" is the model's own; a name ("mse",
-        "mae", "huber") or a function compares what the model predicts with what it should. metrics: "auto"
-        is "mse"; a name, a function or several. clip: largest norm of the gradient. ParameterError for what
-        the model cannot use.
+        "mae", "huber") or a function compares what the model predicts with what it should; "dpo", or a
+        `pictura.training.preference.DPO` with another beta, learns from pairs which of two pictures people
+        like better, and holds the model to what it was at the first `fit` or `evaluate` after this call.
+        metrics: "auto" is "mse"; a name, a function or several. clip: largest norm of the gradient.
+        ParameterError for what the model cannot use.
         """
         from pictura.training.compiling import Compiled
 
         self._compiled = Compiled.of(
             self._loaded.family, optimizer, loss, metrics, learning_rate=learning_rate, clip=clip
         )
+        self._taught = None
 
     def fit(
         self,
@@ -65,7 +70,9 @@ class Learner:
 
         data: a folder of pictures, each with its caption in a .txt file beside it or all in metadata.jsonl; a
         data set, a data loader, or any iterable of {"images": picture, "prompts": text}. Pictures of another
-        size than the model's are scaled and cropped about the centre. Words that a model with room for them
+        size than the model's are scaled and cropped about the centre. With loss="dpo" each has a second
+        picture, "losers", that was liked less: a folder of `pictura history export --preferences` has them
+        (any other loss learns from its winners alone). Words that a model with room for them
         has never seen are learnt: `.new_words`. callbacks: objects with methods like those of
         `training.fitting.Callback`. verbose: a line an epoch on standard error; by default on a terminal
         only. The same call on the same weights trains the same.
@@ -75,16 +82,19 @@ class Learner:
         loaded = self._loaded
         whole("epochs", epochs, 10**9)
         size = self._size()
-        source = examples.read(data, epochs=epochs, size=size)
+        how, pairs = self._how(), self._how().dpo is not None
+        source = examples.read(data, epochs=epochs, size=size, pairs=pairs)
         held_out = None
         if validation_data is not None:
-            held_out = examples.read(validation_data, epochs=epochs, size=size, name="validation_data")
+            held_out = examples.read(
+                validation_data, epochs=epochs, size=size, name="validation_data", pairs=pairs
+            )
         loaded.trainable()
         self.stop_training = False
         history = fitting.fit(
-            loaded.family,
+            self._learning(),
             source,
-            self._how(),
+            how,
             model=self,
             device=loaded.device,
             epochs=epochs,
@@ -103,10 +113,10 @@ class Learner:
         """Mean loss and metrics over captioned pictures (as for `fit`), the same each time."""
         from pictura.training import examples, fitting
 
-        source = examples.read(data, size=self._size())
+        source = examples.read(data, size=self._size(), pairs=self._how().dpo is not None)
         self._loaded.trainable()
         return fitting.evaluate(
-            self._loaded.family,
+            self._learning(),
             source,
             self._how(),
             device=self._loaded.device,
@@ -118,6 +128,11 @@ class Learner:
             self.compile()
         assert self._compiled is not None
         return self._compiled
+
+    def _learning(self) -> Family:
+        if self._taught is None:
+            self._taught = self._how().taught(self._loaded.family)
+        return self._taught
 
     def _size(self) -> tuple[int, int] | None:
         """Of the pictures that the model draws, as far as it has one size."""

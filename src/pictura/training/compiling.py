@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.families import Family
+from pictura.training.preference import DPO, Predicts, Preferring
 from pictura.training.trainer import parameters
 
-__all__ = ["Compiled", "Criterion", "Predicts"]
+__all__ = ["Compiled", "Criterion"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 _LOSSES: Mapping[str, Criterion] = {
@@ -34,21 +35,13 @@ _OPTIMIZERS = {
 _RATE, _CLIP = 3e-4, 1.0
 
 
-@runtime_checkable
-class Predicts(Protocol):
-    """A family whose loss is the mean squared difference of these two, up to terms for extra supervision."""
-
-    def predict(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(prediction, target), of one shape."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """How to train. Built by `of`, which refuses what cannot be used."""
 
     optimizer: Any  # "auto", a class, a function of parameters, or an instance
     loss: Criterion | None  # None: the family's own
+    dpo: DPO | None  # instead of a loss: learn from pairs
     metrics: Mapping[str, Criterion]
     learning_rate: float | None = None
     clip: float = _CLIP
@@ -76,8 +69,15 @@ class Compiled:
                 "learning_rate is given beside an optimizer that has its own; give one of them",
                 parameter="learning_rate",
             )
-        criterion = None if loss == "auto" else _criterion("loss", loss)
-        found = _metrics(metrics, isinstance(family, Predicts))
+        dpo = DPO() if loss == "dpo" else loss if isinstance(loss, DPO) else None
+        if dpo is not None and metrics not in ("auto", None):
+            raise ParameterError(
+                "metrics compare a prediction with what it should be, which pairs do not tell; "
+                "use metrics='auto' with loss='dpo'",
+                parameter="metrics",
+            )
+        criterion = None if loss == "auto" or dpo else _criterion("loss", loss)
+        found = {} if dpo else _metrics(metrics, isinstance(family, Predicts))
         if (criterion is not None or found) and not isinstance(family, Predicts):
             what = "loss" if criterion is not None else "metrics"
             raise ParameterError(
@@ -86,10 +86,15 @@ class Compiled:
         return cls(
             optimizer=_optimizer(optimizer),
             loss=criterion,
+            dpo=dpo,
             metrics=found,
             learning_rate=learning_rate,
             clip=clip,
         )
+
+    def taught(self, family: Family) -> Family:
+        """What the trainer trains: `family`, or for pairs a `Preferring` that remembers how it is now."""
+        return family if self.dpo is None else cast(Family, Preferring(family, self.dpo))
 
     def optimizers(
         self, networks: Mapping[str, nn.Module], keys: Iterable[str]
@@ -127,7 +132,7 @@ def _optimizer(given: object) -> Any:
 def _criterion(what: str, given: object) -> Criterion:
     if isinstance(given, str):
         if given not in _LOSSES:
-            hint = did_you_mean(given, ["auto", *_LOSSES])
+            hint = did_you_mean(given, ["auto", *_LOSSES, *(["dpo"] if what == "loss" else [])])
             raise ParameterError(f"{what} {shown(given)} is unknown; {hint}", parameter=what)
         return _LOSSES[given]
     if callable(given):

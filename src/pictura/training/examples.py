@@ -1,6 +1,7 @@
 """Captioned pictures for `fit`, whatever they come in: a folder, a data set, a data loader, any iterable.
 
-An example is {"images": an RGB picture, "prompts": a text}; the family gets other entries as they are.
+An example is {"images": an RGB picture, "prompts": a text}; the family gets other entries as they are. A
+preference has a second picture, "losers": somebody liked "images" better.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from pictura.errors import FileError, ParameterError, shown
 __all__ = ["Data", "Example", "read"]
 
 Example = Mapping[str, Any]
-_NAMES = {"image": "images", "prompt": "prompts", "text": "prompts", "caption": "prompts"}
+_NAMES = {
+    **{"image": "images", "prompt": "prompts", "text": "prompts", "caption": "prompts"},
+    **{"winner": "images", "winners": "images", "loser": "losers"},
+}
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 _TABLE = "metadata.jsonl"
 
@@ -30,11 +34,13 @@ _TABLE = "metadata.jsonl"
 class Data:
     """Examples that can be gone through again and again; `source` has a length and indices, or only an order.
 
-    size: pictures of another (width, height) are scaled and cropped about their centre to this one.
+    size: pictures of another (width, height) are scaled and cropped about their centre to this one. pairs:
+    every example must be a preference.
     """
 
     source: Any
     size: tuple[int, int] | None = None
+    pairs: bool = False
 
     def __len__(self) -> int:
         return len(self.source)
@@ -48,7 +54,7 @@ class Data:
         rows = self.source if order is None else (self.source[int(at)] for at in order)
         batch: list[Example] = []
         for row in rows:
-            for example in _examples(row, self.size):
+            for example in _examples(row, self.size, self.pairs):
                 batch.append(example)
                 if len(batch) == size:
                     yield batch
@@ -59,19 +65,26 @@ class Data:
     def prompts(self) -> list[str]:
         """All texts, without opening a picture where that can be helped."""
         if isinstance(self.source, _Folder):
-            return [caption for _, caption in self.source.entries]
+            return [row["prompts"] for row in self.source.rows]
         texts = [name for name in _columns(self.source) if _NAMES.get(name, name) == "prompts"]
         if texts:
             return [str(text) for text in self.source[texts[0]]]
         return [str(example["prompts"]) for batch in self.batches(64) for example in batch]
 
 
-def read(data: object, *, epochs: int = 1, size: tuple[int, int] | None = None, name: str = "data") -> Data:
+def read(
+    data: object,
+    *,
+    epochs: int = 1,
+    size: tuple[int, int] | None = None,
+    name: str = "data",
+    pairs: bool = False,
+) -> Data:
     """`data` as examples; ParameterError or FileError at once for what can never give any."""
     if isinstance(data, (str, os.PathLike)):
-        return Data(_folder(Path(data)), size)
+        return Data(_folder(Path(data), pairs), size, pairs)
     if isinstance(data, Mapping):
-        return Data(list(_examples(data, size)), size)
+        return Data(list(_examples(data, size, pairs)), size, pairs)
     if not isinstance(data, Iterable):
         raise ParameterError(
             f"{name} is {shown(data)}; give a folder of captioned pictures, a data set, or any iterable of "
@@ -86,36 +99,41 @@ def read(data: object, *, epochs: int = 1, size: tuple[int, int] | None = None, 
         raise ParameterError(f"{name} is empty; give at least one example", parameter=name)
     if isinstance(data, (list, tuple)):
         for row in data:  # all of it is here already, so a bad row is told before any work
-            list(_examples(row, size))
-    return Data(data, size)
+            list(_examples(row, size, pairs))
+    return Data(data, size, pairs)
 
 
 class _Folder(Sequence[Example]):
     """Pictures of a folder, opened when asked for."""
 
-    def __init__(self, entries: Sequence[tuple[Path, str]]) -> None:
-        self.entries = entries
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.rows)
 
     def __getitem__(self, at: Any) -> Any:
-        path, caption = self.entries[at]
-        return {"images": path, "prompts": caption}
+        return self.rows[at]
 
 
-def _folder(folder: Path) -> _Folder:
-    """Captions are in metadata.jsonl ({"file_name", "text"} a line) or beside each picture in a .txt file."""
+def _folder(folder: Path, pairs: bool) -> _Folder:
+    """Captions are in metadata.jsonl ({"file_name", "text"} a line) or beside each picture in a .txt file;
+    preferences are in metadata.jsonl ({"winner_file_name", "loser_file_name", "prompt"} a line)."""
     if not folder.is_dir():
         raise FileError(f"there is no folder {str(folder)!r}; give one with pictures and their captions")
     if (folder / _TABLE).exists():
-        entries = list(_table(folder))
+        rows = list(_table(folder))
     else:
         pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
-        entries = [(path, _caption(path)) for path in pictures]
-    if not entries:
+        rows = [{"images": path, "prompts": _caption(path)} for path in pictures]
+    if pairs and not all("losers" in row for row in rows):
+        raise FileError(
+            f"folder {str(folder)!r} holds no preferences; give one that "
+            "`pictura history export --preferences` wrote"
+        )
+    if not rows:
         raise FileError(f"folder {str(folder)!r} has no pictures; put some there, each with a .txt caption")
-    return _Folder(entries)
+    return _Folder(rows)
 
 
 def _caption(picture: Path) -> str:
@@ -128,22 +146,26 @@ def _caption(picture: Path) -> str:
         ) from None
 
 
-def _table(folder: Path) -> Iterator[tuple[Path, str]]:
+def _table(folder: Path) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate((folder / _TABLE).read_text("utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            path = folder / row["file_name"]
+            files = {"images": row["winner_file_name" if "winner_file_name" in row else "file_name"]}
+            if "loser_file_name" in row:
+                files["losers"] = row["loser_file_name"]
+            paths = {name: folder / file for name, file in files.items()}
             caption = next(row[name] for name in ("text", "prompts", "prompt", "caption") if name in row)
         except (ValueError, KeyError, TypeError, StopIteration):
             raise FileError(
                 f"line {number} of {str(folder / _TABLE)!r} is {shown(line)}; "
                 'write {"file_name": ..., "text": ...}'
             ) from None
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise FileError(f"line {number} of {str(folder / _TABLE)!r} points out of its folder")
-        if not path.is_file():
-            raise FileError(f"there is no picture {str(path)!r}, which line {number} of {_TABLE} names")
-        yield path, str(caption)
+        for path in paths.values():
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise FileError(f"line {number} of {str(folder / _TABLE)!r} points out of its folder")
+            if not path.is_file():
+                raise FileError(f"there is no picture {str(path)!r}, which line {number} of {_TABLE} names")
+        yield {**paths, "prompts": str(caption)}
 
 
 def _columns(source: Any) -> Sequence[str]:
@@ -151,14 +173,14 @@ def _columns(source: Any) -> Sequence[str]:
     return getattr(source, "column_names", None) or ()
 
 
-def _examples(row: Any, size: tuple[int, int] | None) -> Iterator[Example]:
+def _examples(row: Any, size: tuple[int, int] | None, pairs: bool = False) -> Iterator[Example]:
     """One example, or those of a batch whose columns are lists or stacked arrays."""
     if not isinstance(row, Mapping):
         raise ParameterError(
             f"an example is {shown(row)}; give {{'images': picture, 'prompts': text}}", parameter="data"
         )
     named: dict[str, Any] = {_NAMES.get(str(name), str(name)): value for name, value in row.items()}
-    for name in ("images", "prompts"):
+    for name in ("images", "prompts", *(["losers"] if pairs else [])):
         if name not in named:
             raise ParameterError(
                 f"an example has {shown(sorted(map(str, row)))} and no {name!r}; name the column so",
@@ -172,11 +194,12 @@ def _examples(row: Any, size: tuple[int, int] | None) -> Iterator[Example]:
                     f"a batch has {count} prompts, but its {name} is {shown(value)}", parameter="data"
                 )
         for at in range(count):
-            yield from _examples({name: value[at] for name, value in named.items()}, size)
+            yield from _examples({name: value[at] for name, value in named.items()}, size, pairs)
         return
     if not isinstance(named["prompts"], str):
         raise ParameterError(f"a prompt is {shown(named['prompts'])}; give a text", parameter="data")
-    yield {**named, "images": _picture(named["images"], size)}
+    pictures = ("images", "losers") if pairs else ("images",)
+    yield {**named, **{name: _picture(named[name], size) for name in pictures}}
 
 
 def _picture(value: Any, size: tuple[int, int] | None) -> Image.Image:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from pictura.errors import ParameterError, TrainingError
 from pictura.families import Family
-from pictura.training.compiling import Compiled, Predicts
+from pictura.training.compiling import Compiled
 from pictura.training.examples import Data, Example
+from pictura.training.preference import Predicts, Preferring
 from pictura.training.trainer import generator, update
 
 __all__ = ["Callback", "History", "Teachable", "evaluate", "fit"]
@@ -173,6 +174,9 @@ class _Watched:
                 losses = dict.fromkeys(self._keys, criterion(prediction, target))
             for name, metric in metrics.items():
                 self._note(name, metric(prediction.detach(), target.detach()))
+        if isinstance(self._family, Preferring):
+            for name in ("accuracy", "margin"):
+                self._note(name, self._family.logs[name])
         for key, loss in losses.items():
             if not torch.isfinite(loss):
                 raise TrainingError(f"the loss became {loss.item()}; use a smaller learning_rate")

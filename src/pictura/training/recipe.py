@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pictura.errors import TrainingError
 
@@ -38,11 +38,17 @@ class Optimizer(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What is trained on what, for how long and how; `samples` are pictures seen, `batch` of them a step."""
+    """What is trained on what, for how long and how; `samples` are pictures seen, `batch` of them a step.
+
+    A `family` of this `architecture` begins with random weights; `start`, a preset folder or a built-in name,
+    instead of these with its own. beta: learn from pairs, by `preference.DPO`, of which `batch` are a step.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: str
+    family: str = ""
+    start: str | None = None
+    beta: float | None = Field(default=None, gt=0)
     data: str
     samples: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -59,6 +65,14 @@ class Recipe(BaseModel):
     architecture: dict[str, Any] = {}
     optimizer: Optimizer = Optimizer()
     stages: tuple[Stage, ...] = (Stage(),)
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if bool(self.family) == (self.start is not None):
+            raise ValueError("give either family or start, a preset to begin with")
+        if self.start is not None and self.architecture:
+            raise ValueError("architecture is that of start; leave it out")
+        return self
 
     def stage(self, done: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """(data options, loss options) in force after `done` samples."""
@@ -84,8 +98,8 @@ def parse(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
         return Recipe.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise TrainingError(f"{where}: {key}: {first['msg'].lower()}") from None
+        key = "".join(f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else "")
+        raise TrainingError(f"{where}: {key}{first['msg'].lower()}") from None
 
 
 def read(path: str | Path) -> Recipe:

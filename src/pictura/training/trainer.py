@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -30,7 +30,9 @@ from pictura import families
 from pictura.errors import TrainingError
 from pictura.families import Family
 
+from .beginning import begun
 from .data import named
+from .preference import DPO, Preferring
 from .recipe import Optimizer, Recipe, read
 from .results import averaged, export, grid
 
@@ -159,12 +161,18 @@ def update(
 
 
 def build(recipe: Recipe) -> tuple[Family, dict[str, nn.Module]]:
-    """The family with random weights and what it trains, the same in every process."""
+    """The family with the weights it begins with and what it trains, the same in every process."""
     torch.manual_seed(recipe.seed)
-    family = families.load(recipe.family).from_config(recipe.architecture)
     data, loss = recipe.stage(recipe.samples)
-    source = named(recipe.data, **data)
-    sample = family.prepare([source(i) for i in range(800)])
+    sample = None
+    if recipe.start is not None:
+        family = begun(recipe.start)
+    else:
+        family = families.load(recipe.family).from_config(recipe.architecture)
+        source = named(recipe.data, **data)
+        sample = family.prepare([source(i) for i in range(800)])
+    if recipe.beta is not None:
+        family = cast(Family, Preferring(family, DPO(beta=recipe.beta)))
     return family, family.begin_training(sample, **loss)
 
 
@@ -180,7 +188,7 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
         if recipe.compile:
             module.compile()
     rows = recipe.batch // world
-    probe = family.prepare([named(recipe.data)(i) for i in range(rows)])
+    probe = family.prepare([named(recipe.data, **recipe.stage(0)[0])(i) for i in range(rows)])
     keys = family.loss({name: value.to(device) for name, value in probe.items()}, generator(0))
     optimizers = {key: adamw(networks, key, recipe.optimizer) for key in keys}
     ema = Ema(networks, recipe.ema)
@@ -223,10 +231,13 @@ def run(recipe: Recipe, out: Path, rank: int, world: int) -> None:
             save(checkpoint, networks, ema, optimizers, step + 1)
             saved = time.monotonic()
         if rank == 0 and (time.monotonic() - drawn > 60 * recipe.grid_minutes or last):
-            drawing = averaged(family, ema.average)
+            own = family.family if isinstance(family, Preferring) else family
+            drawing = averaged(own, ema.average)
             if recipe.grid:
                 grid(drawing, recipe.grid, out / f"samples-{done + recipe.batch:09d}.png")
-            export(drawing, out / "preset", {"recipe": recipe.model_dump(), "samples": done + recipe.batch})
+            provenance = {"recipe": recipe.model_dump(), "samples": done + recipe.batch}
+            # Small steps away from given weights would be lost to half the digits.
+            export(drawing, out / "preset", provenance, half=recipe.start is None)
             drawn = time.monotonic()
 
 
