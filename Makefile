@@ -61,7 +61,7 @@ endif
 	touch $@
 
 $(VENV)/.local: pyproject.toml constraints.txt $(VENV)/.torch
-	$(PIP) install -q $(CONSTRAINTS) -e '.[local]'
+	$(PIP) install -q $(CONSTRAINTS) -e '.[local,server]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.local

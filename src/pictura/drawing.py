@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from pictura.levels import Flow, Level
 from pictura.picture import Event, Failure, Picture, Preview, Step
 from pictura.request import Request
 
-__all__ = ["Studio"]
+__all__ = ["Studio", "Told"]
 
 
 class Studio:
@@ -44,7 +45,8 @@ class Studio:
         self.family = family
         self.digest = digest
         self._weights = _state(family)
-        self._engine = Engine(_Placed(family, device, dtype), rows=getattr(family, "rows", None), exact=exact)
+        self._placed = _Placed(family, device, dtype)
+        self._engine = Engine(self._placed, rows=getattr(family, "rows", None), exact=exact)
         self._lock = threading.Lock()
 
     def outdated(self) -> bool:
@@ -57,7 +59,7 @@ class Studio:
         At most `window` items are read ahead. An error of `items` itself is raised once the pictures
         before it are done. Closing the iterator cancels what is unfinished.
         """
-        told: deque[_Told] = deque()
+        told: deque[Told] = deque()
         live: dict[int, Ticket] = {}
         broken: InputError | None = None
         more = True
@@ -71,46 +73,74 @@ class Studio:
                     if item is None:
                         more = False
                     else:
-                        live[item.index] = self._start(item, told, previews)
-                with self._lock:
-                    self._engine.step()
+                        live[item.index] = self.start(item, told)
+                self.step()
                 while told:
-                    event = _event(told.popleft(), self.family, self.digest)
+                    what = told.popleft()
+                    event = self.event(what)
                     if isinstance(event, (Picture, Failure)):
                         del live[event.index]
                     yield event
+                    if previews and what.x0 is not None:
+                        with suppress(EngineError):  # a step with values that are no numbers has no picture
+                            yield what.preview()
             if broken is not None:
                 raise broken
         finally:
             if live:
                 for ticket in live.values():
                     ticket.cancel()
-                with self._lock:
-                    self._engine.step()
+                self.step()
 
-    def _start(self, item: Item, told: deque[_Told], previews: bool) -> Ticket:
-        """Add the item's program; what happens to it is appended to `told`, maybe by another thread."""
+    def step(self) -> None:
+        """Every picture that was started advances by one question to the networks."""
+        with self._lock:
+            self._engine.step()
+
+    def start(self, item: Item, told: deque[Told]) -> Ticket:
+        """Begin a picture; what happens to it is appended to `told`, maybe by another thread."""
         started = time.perf_counter()
         total, step = _evaluations(item.request, self.family), 0
 
         def note(level: Level, x0: Tensor) -> None:
             nonlocal step
             step += 1
-            told.append(_Told(item, Step(index=item.index, step=step, total=total)))
-            if previews:
-                told.append(_Told(item, Preview(index=item.index, step=step, total=total, image=_image(x0))))
+            told.append(Told(item, Step(index=item.index, step=step, total=total), x0=x0))
 
         def done(ticket: Ticket) -> None:
-            told.append(_Told(item, ticket, time.perf_counter() - started))
+            told.append(Told(item, ticket, seconds=time.perf_counter() - started))
 
         return self._engine.add(self.family.run(item.request, note), on_done=done)
 
+    def event(self, told: Told) -> Step | Picture | Failure:
+        """What was told, as whoever asked for the picture is to see it."""
+        return _event(told, self.family, self.digest)
+
+    @property
+    def passes(self) -> int:
+        """How many forward passes there were."""
+        return self._placed.passes
+
+    @property
+    def rows(self) -> int:
+        """How many questions they answered."""
+        return self._placed.rows
+
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
+    """Something that happened to a picture on its way; `x0` is what it looked like then, (1, 3, h, w)."""
+
     item: Item
-    what: Step | Preview | Ticket
+    what: Step | Ticket
+    x0: Tensor | None = None
     seconds: float = 0.0
+
+    def preview(self) -> Preview:
+        """A picture of `x0`, for a step."""
+        assert isinstance(self.what, Step) and self.x0 is not None
+        step = self.what
+        return Preview(index=step.index, step=step.step, total=step.total, image=_image(self.x0))
 
 
 class _Placed:
@@ -118,8 +148,11 @@ class _Placed:
 
     def __init__(self, family: Family, device: torch.device, dtype: torch.dtype) -> None:
         self._family, self._device, self._dtype = family, device, dtype
+        self.passes = self.rows = 0
 
     def evaluate(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
+        self.passes += 1
+        self.rows += len(next(iter(inputs.values())))
         # One number a row is a time or a scale, which half precision would round to another.
         placed = {
             name: x.to(self._device, self._dtype if x.is_floating_point() and x.ndim > 1 else x.dtype)
@@ -129,9 +162,9 @@ class _Placed:
         return answer.to("cpu", torch.float32 if answer.is_floating_point() else answer.dtype)
 
 
-def _event(told: _Told, family: Family, digest: str | None) -> Event:
+def _event(told: Told, family: Family, digest: str | None) -> Step | Picture | Failure:
     item, ticket = told.item, told.what
-    if isinstance(ticket, (Step, Preview)):
+    if isinstance(ticket, Step):
         return ticket
     try:
         if ticket.error is not None:

@@ -24,6 +24,7 @@ from pictura.cli.doctor import doctor
 from pictura.cli.evaluate import evaluate
 from pictura.cli.generate import generate
 from pictura.cli.replay import inspect, replay
+from pictura.cli.serve import serve
 from pictura.cli.show import say
 from pictura.cli.train import train
 from pictura.errors import PicturaError
@@ -44,6 +45,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)
+app.command()(serve)
 app.command()(doctor)
 
 

@@ -34,6 +34,7 @@ from pictura.request import Request
 __all__ = ["Claims", "Progress", "Task", "Worker"]
 
 MAX_ATTEMPTS = 3  # a task that costs so many workers their lives is not given to a fourth
+SHARE = 4
 GONE = 15.0  # seconds without a beat after which a worker is taken to be dead
 
 
@@ -70,6 +71,9 @@ class Worker:
     stats: Mapping[str, Any]
 
 
+_turn = tasks.c.seq + SHARE * tasks.c.place
+
+
 class Claims:
     """What workers do with the queue of a history. Every method may be called from any thread and process."""
 
@@ -94,11 +98,15 @@ class Claims:
     def claim(
         self, worker: str, *, limit: int, lease: float, models: Iterable[str] | None = None
     ) -> list[Task]:
-        """At most `limit` tasks, oldest first, of `models` (None: of any), for `lease` seconds."""
+        """At most `limit` tasks, the oldest first, of `models` (None: of any), for `lease` seconds.
+
+        A task's turn comes `SHARE` later for each one of its job before it: small jobs pass large ones, and
+        none waits for ever.
+        """
         with begin(self.history.engine) as connection:
             clock, time_ = _clock(connection)
             columns = (tasks.c.job_id, tasks.c.place, tasks.c.request, tasks.c.fence, tasks.c.attempts)
-            wanted = select(*columns).where(_free(clock, time_)).order_by(tasks.c.seq).limit(limit)
+            wanted = select(*columns).where(_free(clock, time_)).order_by(_turn).limit(limit)
             if models is not None:
                 wanted = wanted.where(tasks.c.model.in_(list(models)))
             mine: list[Task] = []

@@ -1,0 +1,105 @@
+"""Errors as answers: the status, the headers, and the words in the envelope of the route's wire format."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from pictura.errors import InputError, ParameterError, PicturaError, PresetError
+
+__all__ = ["Busy", "Forbidden", "Unauthorised", "UnknownModel", "answer", "install"]
+
+_log = logging.getLogger(__name__)
+
+
+class Busy(PicturaError):
+    """The queue is full or a caller asks too often; retry_after: seconds."""
+
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unauthorised(InputError):
+    """No API key, or none that is known."""
+
+    http_status = 401
+
+
+class Forbidden(InputError):
+    """Not for this caller, or not from there."""
+
+    http_status = 403
+
+
+class UnknownModel(PresetError):
+    """A model that this server does not offer."""
+
+    http_status = 404
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error in the words of the route's format."""
+
+    @app.exception_handler(PicturaError)
+    def pictura_error(request: Request, error: PicturaError) -> JSONResponse:
+        return answer(request.url.path, error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0] if error.errors() else {}
+        place = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
+        name = ".".join(place) or "request"
+        wrong = ParameterError(f"{name}: {first.get('msg', 'is not valid')}", parameter=name)
+        return answer(request.url.path, wrong, status=422)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        said = InputError(str(error.detail))
+        return answer(request.url.path, said, status=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("an unexpected error", exc_info=error)
+        return answer(request.url.path, PicturaError("something went wrong here; the log says what"))
+
+
+def answer(
+    path: str, error: PicturaError, *, status: int | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The answer to whoever asked for `path`."""
+    status = status or error.http_status
+    headers = dict(headers or {})
+    if isinstance(error, Busy):
+        headers["retry-after"] = str(error.retry_after)
+    if isinstance(error, Unauthorised):
+        headers["www-authenticate"] = "Bearer"
+    if status >= 500 and status != 503:
+        headers["x-should-retry"] = "false"  # OpenAI's clients would ask three times
+    return JSONResponse(_body(path, error, status), status, headers)
+
+
+def _body(path: str, error: PicturaError, status: int) -> dict[str, Any]:
+    parameter = getattr(error, "parameter", None)
+    message = str(error) or type(error).__name__
+    if path.startswith("/v1/"):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        return {"error": {"message": message, "type": kind, "param": parameter, "code": _code(error, status)}}
+    if path.startswith("/sdapi/"):
+        return {"error": type(error).__name__, "detail": message, "body": "", "errors": message}
+    if path == "/" or path.startswith("/models/"):
+        return {"error": message}
+    said = {"message": message, "type": type(error).__name__}
+    return {"error": said if parameter is None else {**said, "parameter": parameter}}
+
+
+def _code(error: PicturaError, status: int) -> str | None:
+    known = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded"}
+    return "model_not_found" if isinstance(error, UnknownModel) else known.get(status)

@@ -1,0 +1,130 @@
+"""/api/jobs: pictures to make, and what happens to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi import Request as Asked
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from pictura.errors import ParameterError, shown
+from pictura.history.jobs import Job
+from pictura.inputs import whole
+from pictura.request import MAX_SEED, Request, random_seed
+from pictura.server.bodies import parsed
+from pictura.server.guard import Caller
+from pictura.server.routes import caller, service
+from pictura.server.service import SEEDS, Service
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+Serving = Annotated[Service, Depends(service)]
+Calling = Annotated[Caller, Depends(caller)]
+
+
+@router.post("", status_code=202)
+async def submit(
+    asked: Asked,
+    serving: Serving,
+    calling: Calling,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JSONResponse:
+    """Accept pictures to make. When this answers they are stored and will be made."""
+    body = await asked.body()
+    job = await serving.submit(_requests(parsed(body)), owner=calling.name, key=idempotency_key, said=body)
+    return JSONResponse(shown_job(job, serving), 202, {"location": f"/api/jobs/{job.id}"})
+
+
+@router.get("")
+async def newest(
+    serving: Serving,
+    calling: Calling,
+    status: Annotated[str | None, Query(max_length=9)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> dict[str, Any]:
+    """The caller's newest jobs first."""
+    jobs = await serving.thread(serving.jobs.newest, owner=calling.name, status=status, limit=limit)
+    return {"items": [shown_job(job, serving) for job in jobs]}
+
+
+@router.get("/{id}")
+async def get(id: str, serving: Serving) -> dict[str, Any]:
+    """How a job stands."""
+    return shown_job(await serving.job(id), serving)
+
+
+@router.delete("/{id}")
+async def cancel(id: str, serving: Serving) -> dict[str, Any]:
+    """Make no more of it. Finished pictures are kept."""
+    return shown_job(await serving.cancel(id), serving)
+
+
+@router.get("/{id}/events")
+async def events(
+    id: str,
+    serving: Serving,
+    last_event_id: Annotated[str | None, Header()] = None,
+    after: Annotated[int, Query(ge=0, le=MAX_SEED)] = 0,
+) -> StreamingResponse:
+    """Server-sent events: status, step, preview, picture, failure. Last-Event-ID resumes."""
+    await serving.job(id)
+    if last_event_id and last_event_id.isascii() and last_event_id.isdecimal():
+        after = min(int(last_event_id[:19]), MAX_SEED)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_stream(serving, id, after), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(serving: Service, id: str, after: int) -> AsyncIterator[str]:
+    async for told in serving.watch(id, after):
+        if told is None:
+            yield ": keep-alive\n\n"
+            continue
+        seq = "" if told.seq is None else f"id: {told.seq}\n"
+        yield f"{seq}event: {told.kind}\ndata: {json.dumps(told.data)}\n\n"
+
+
+def shown_job(job: Job, serving: Service) -> dict[str, Any]:
+    """A job as clients see it."""
+    return {
+        "id": job.id,
+        "status": job.status,
+        "total": job.total,
+        "made_at": job.made_at,
+        "images": [
+            {"id": e.id, "index": e.index, "seed": e.request.seed, "url": serving.url(e.id)}
+            for e in job.images
+        ],
+        "failures": [{"index": f.index, "error": f.error, "kind": f.kind} for f in job.failures],
+    }
+
+
+def _requests(body: Mapping[str, Any]) -> list[Request]:
+    """The requests of a body, one for each picture."""
+    unknown = sorted(set(body) - {"requests"})
+    given = body.get("requests")
+    if unknown or not isinstance(given, list) or not given:
+        raise ParameterError(
+            'the body is to be {"requests": [{"prompt": ...}, ...]}'
+            + (f"; it has the unknown field {shown(unknown[0])}" if unknown else ""),
+            parameter=unknown[0] if unknown else "requests",
+        )
+    return [request for one in given for request in _copies(one)]
+
+
+def _copies(given: object) -> list[Request]:
+    """num_images=k stands for k requests with seeds s, s + 1, ..."""
+    if not isinstance(given, dict):
+        raise ParameterError(f"requests has {shown(given)}; each is an object", parameter="requests")
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(size := given.get("size"), list):
+        given["size"] = tuple(size)
+    count = whole("num_images", given.pop("num_images", 1), 1000)
+    request = Request.from_dict(given)
+    if count == 1:
+        return [request]
+    first = random_seed(SEEDS - count + 1) if request.seed is None else request.seed
+    return [replace(request, seed=first + copy) for copy in range(count)]

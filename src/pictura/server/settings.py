@@ -1,0 +1,75 @@
+"""What a server was told when it was started."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pictura.errors import ParameterError, shown
+
+__all__ = ["DEFAULT_MODEL", "Limits", "Settings"]
+
+DEFAULT_MODEL = "scenes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one caller may ask for. work: pixels x steps of a picture; queue: tasks that wait."""
+
+    body: int = 32 << 20  # bytes
+    prompt: int = 10_000  # characters
+    images: int = 100  # of a job
+    work: int = 2048 * 2048 * 250
+    queue: int = 1000
+    wait: float = 600.0  # seconds that an answer is waited for by formats that know no jobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """models: what is offered beside the named presets, by name; the first is the default.
+
+    url, folder: of the history. memory: bytes that workers may take together, None for 70 % of the machine's.
+    keys: the API keys (or their hashes, see `keys`), none on loopback only. grace: seconds that unfinished
+    pictures are given at the end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    models: Mapping[str, str] = field(default_factory=lambda: {DEFAULT_MODEL: DEFAULT_MODEL})
+    url: str | None = None
+    folder: Path | None = None
+    keys: tuple[str, ...] = ()
+    engine: str = "local"
+    address: str | None = None  # of a Ray cluster
+    memory: int | None = None
+    grace: float = 10.0
+    loras: Path | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("local", "ray"):
+            raise ParameterError(f"engine is {shown(self.engine)}; give local or ray", parameter="engine")
+        if not self.models:
+            raise ParameterError("there is no model; give one at least", parameter="model")
+        if not self.keys and not self.loopback:
+            raise ParameterError(
+                f"host {shown(self.host)} is for others too; set PICTURA_API_KEY or --api-key-file first",
+                parameter="host",
+            )
+
+    @property
+    def default(self) -> str:
+        """The model of requests that name none."""
+        return next(iter(self.models))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
