@@ -20,7 +20,8 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from pictura import FileError, ParameterError, TextToImage, TrainingError
+from pictura import FileError, ParameterError, TextToImage, TrainingError, evaluation
+from pictura.cli.app import run
 from pictura.datasets.scenes.stream import example
 from pictura.families import Family
 from pictura.families.scenes.family import Scenes
@@ -292,3 +293,68 @@ def test_a_recipe_begins_somewhere(small: Scenes, tmp_path: Path) -> None:
         trainer.build(recipe)
     family, _ = trainer.build(recipe.model_copy(update={"start": "scenes"}))
     assert isinstance(family, Preferring) and family.name == "scenes"
+
+
+def test_the_command_tunes_and_goes_on(
+    small: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(small, tmp_path)
+    command = ["train", "--preferences", str(tmp_path / "pairs"), "--model", str(tmp_path / "start")]
+    command += ["--out", str(tmp_path / "run"), "--rate", "1e-3"]
+    assert run([*command, "--samples", "12"]) == 0
+    assert f"the model is in {tmp_path / 'run' / 'preset'}" in capsys.readouterr().err
+    assert [entry["samples"] for entry in log(tmp_path / "run").values()] == [6, 12]
+    assert run([*command, "--samples", "24"]) == 0
+    assert [entry["samples"] for entry in log(tmp_path / "run").values()] == [6, 12, 18, 24]
+    tuned = TextToImage.from_preset(str(tmp_path / "run" / "preset"))
+    told = json.loads((tmp_path / "run" / "preset" / "config.json").read_text())["provenance"]["recipe"]
+    assert told["start"] == str(tmp_path / "start") and told["beta"] == 200
+    assert tuned.generate("a cat", seed=1, num_steps=2).image.size == (128, 128)
+
+
+def test_the_command_learns_a_reward(
+    small: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(small, tmp_path)
+    table = tmp_path / "pairs" / "metadata.jsonl"
+    table.write_text("\n".join(table.read_text().splitlines() * 2))
+    command = [
+        "train",
+        "--reward",
+        "--preferences",
+        str(tmp_path / "pairs"),
+        "--out",
+        str(tmp_path / "liking"),
+    ]
+    assert run(command) == 0
+    assert "held-out accuracy" in capsys.readouterr().err
+    model = TextToImage.from_preset("scenes")
+    told = evaluation.evaluate(
+        model, count=1, settings={"num_steps": 1}, reward=tmp_path / "liking", measure=["reward"]
+    )
+    assert np.isfinite(told.metrics["reward"][0])
+    assert run(command) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ([], "nothing says what to learn"),
+        (["recipe.toml", "--preferences", "x"], "or two things do"),
+        (["recipe.toml", "--reward"], "add --preferences"),
+        (["--preferences", "nowhere"], "there is no folder 'nowhere'"),
+        (["--preferences", "{pairs}", "--beta", "0"], "beta"),
+        (["--preferences", "{pairs}", "--model", "scene"], "did you mean 'scenes'"),
+        (["--preferences", "{pairs}", "--samples", "0"], "samples"),
+        (["--preferences", "{pairs}", "--rate", "fast"], "rate"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    small: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    written(small, tmp_path)
+    given = [argument.format(pairs=tmp_path / "pairs") for argument in arguments]
+    assert run(["train", *given, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert reason in said and "Traceback" not in said and not (tmp_path / "run").exists()

@@ -55,6 +55,10 @@ def evaluate(
     clip: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder of a CLIP model, for metrics that need one.")
     ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of a reward model (`pictura train --reward`), as a metric."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,
 ) -> None:
     """Measure how often a model draws what it was asked for.
@@ -86,6 +90,7 @@ def evaluate(
                 out=out,
                 settings=settings,
                 clip=clip,
+                reward=reward,
                 progress=tell,
             )
         except KeyboardInterrupt:

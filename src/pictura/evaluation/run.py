@@ -21,6 +21,7 @@ from .composition import Verdict, judge
 from .intervals import wilson
 from .metrics import Sample
 from .report import Judged, Report, Share, reserve, write
+from .reward import Reward
 from .suites import Case, suite_named
 
 __all__ = ["Draws", "evaluate"]
@@ -47,15 +48,16 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     measure: Sequence[str] | None = None,
     clip: str | None = None,
+    reward: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Draw `count` pictures of each category of `suite` and report how many are right, by every checker.
 
     The prompts are the same for all models; picture i has the seed `seed` + i (times `best_of`, if given).
     `settings` go to `generate`; without any, it is the model's defaults that are graded. `measure` names
-    metrics (default: all that can be measured); `clip` is a folder of a CLIP model. `progress(done, total)`
-    is called after every batch. With `out`, a new folder, the report is written as `report.md`, `.html`,
-    `.json` with pictures.
+    metrics (default: all that can be measured); `clip` is a folder of a CLIP model, `reward` of a reward
+    model. `progress(done, total)` is called after every batch. With `out`, a new folder, the report is
+    written as `report.md`, `.html`, `.json` with pictures.
 
     Raises `ParameterError` for a bad `suite`, `count`, `seed` or `measure`, `FileError` if `out` is in the
     way, all before anything is drawn.
@@ -63,13 +65,16 @@ def evaluate(
     cases = suite_named(suite)(_within("count", count, 1, 100_000))
     _within("seed", seed, 0, 2**62)
     wanted = [(n, metrics.metric_named(n)) for n in (metrics.names() if measure is None else measure)]
-    needed = {"clip": clip} if clip else {}
+    given = {"clip": clip, "reward": reward}
+    needed = {setting: os.fspath(folder) for setting, folder in given.items() if folder}
     for metric, known in wanted:
         if measure is not None and not set(known.needs) <= needed.keys():
             lacking = ", ".join(sorted(set(known.needs) - needed.keys()))
             raise ParameterError(
                 f"metric {metric!r} cannot be measured without {lacking}; give it", parameter="measure"
             )
+    if reward is not None:
+        Reward.load(reward)
     if out is not None:
         reserve(out)
     settings = dict(settings or {})

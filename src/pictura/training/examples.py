@@ -45,6 +45,10 @@ class Data:
     def __len__(self) -> int:
         return len(self.source)
 
+    def __iter__(self) -> Iterator[Example]:
+        for batch in self.batches(16):
+            yield from batch
+
     @property
     def indexed(self) -> bool:
         return hasattr(self.source, "__len__") and hasattr(self.source, "__getitem__")
@@ -165,7 +169,7 @@ def _table(folder: Path) -> Iterator[Mapping[str, Any]]:
                 raise FileError(f"line {number} of {str(folder / _TABLE)!r} points out of its folder")
             if not path.is_file():
                 raise FileError(f"there is no picture {str(path)!r}, which line {number} of {_TABLE} names")
-        yield {**paths, "prompts": str(caption)}
+        yield {**paths, "prompts": str(caption), **{name: row[name] for name in ("votes",) if name in row}}
 
 
 def _columns(source: Any) -> Sequence[str]:

@@ -20,7 +20,8 @@ __all__ = ["Metric", "Sample", "metric_named", "names"]
 class Sample:
     """What a metric measures: generated pictures with their prompts, and real pictures to compare with.
 
-    Pictures are (h, w, 3) uint8. `settings` holds what single metrics need, by name: "clip", a folder.
+    Pictures are (h, w, 3) uint8. `settings` holds what single metrics need, by name: "clip" and "reward",
+    folders.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
