@@ -1,6 +1,9 @@
-"""A server that answers every request with one small picture after a pause: `python _answers.py SECONDS`.
+"""A server that answers every request with one small picture after a pause.
 
-It prints its port. Written on asyncio's protocols, so that it is not what limits a client.
+`python _answers.py SECONDS [awake]` prints its port. Written on asyncio's protocols, so that it is not what
+limits a client. With "awake" it never sleeps, for which it needs a core of its own: a pause then ends when it
+should, where a process that has to be woken is a millisecond late, and whoever writes to it does not pay for
+waking it.
 """
 
 from __future__ import annotations
@@ -42,10 +45,16 @@ class Answering(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self.seconds, self.transport.write, self.content)
 
 
+def keep_awake(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon(keep_awake, loop)
+
+
 async def main() -> None:
     Answering.seconds = float(sys.argv[1])
     server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
+    if sys.argv[2:] == ["awake"]:
+        keep_awake(asyncio.get_running_loop())
     await server.serve_forever()
 
 

@@ -186,8 +186,8 @@ def remote(r: Mapping[str, Any]) -> str:
         [
             name,
             shown(r["rows_per_second"][name]),
-            f"{r['of_possible'][name]:.0%}",
-            f"{r['of_bare'][name]:.0%}",
+            f"{r['of_possible'][name]:.1%}",
+            f"{r['of_bare'][name]:.1%}",
             shown(r["microseconds_a_row"][name]),
         ]
         for name in r["rows_per_second"]
@@ -204,18 +204,20 @@ def remote(r: Mapping[str, Any]) -> str:
     ]
     cores = r["cores"]
     apart = (
-        f"Clients had {cores['clients']} cores and the server {cores['server']} others."
+        f"Clients had {cores['clients']} cores, the server {cores['server']} others, on which it never slept."
         if cores["apart"]
         else "Clients and server shared the cores."
     )
+    if r["nice"]:
+        apart += f" Both ran with niceness {r['nice']}, before whatever else the machine did."
     head = ["client", "rows/s", "of the possible", "of bare sockets", "processor time a row, µs"]
     return f"""## Remote models
 
 {r["at_once"]} requests at once to a server on loopback that answers each in {1000 * r["answer_seconds"]:g} ms
 with a small picture: {r["possible"]:,.0f} rows a second are possible. Bare sockets ask and read nothing; the
-others read the answer; `astream` and `stream` also complete each request and decode each picture. Pauses that
-end a little late keep everyone below that rate: what can be had is what bare sockets reach from the
-same server in the same run. {apart}
+others read the answer; `astream` and `stream` also complete each request and decode each picture. Opening
+the connections and pauses that end a little late keep everyone below that rate: what can be had is what bare
+sockets reach from the same server in the same run. {apart}
 
 {table(head, rows)}
 

@@ -126,11 +126,10 @@ def loss(quick: bool) -> dict[str, Any]:
     """PSNR against float32 of pictures by the built-in model, in decibels; infinite ones count as 99."""
     prompts = PROMPTS[:1] if quick else PROMPTS
     options = {"seed": 7, "num_steps": 2 if quick else 12}
-    model = pictura.TextToImage.from_preset("scenes", history=False)
-    exact = np.asarray(model.generate(list(prompts), **options), float)
+    exact = np.asarray(pictura.TextToImage.from_preset("scenes").generate(list(prompts), **options), float)
     found = {}
     for dtype in ("bfloat16", "int8"):
-        model = pictura.TextToImage.from_preset("scenes", dtype="bfloat16", history=False)
+        model = pictura.TextToImage.from_preset("scenes", dtype="bfloat16")
         if dtype == "int8":
             for linear in model.backbone["denoiser"].blocks.modules():
                 if isinstance(linear, nn.Linear):

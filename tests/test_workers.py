@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -100,3 +101,23 @@ def test_events_leave_a_loop_in_order() -> None:
     assert [told.get() for _ in range(1000)] == list(range(1000))
     thread.stop()
     assert not thread.thread.is_alive()
+
+
+def test_events_leave_a_loop_in_bundles() -> None:
+    async def nothing() -> None:
+        pass
+
+    async def tell() -> None:
+        for number in range(400):
+            told.add(number)
+            await asyncio.sleep(0)  # each in a turn of its own
+
+    thread = LoopThread(nothing)
+    told: Told[int] = Told(thread.loop)
+    started, waited = time.monotonic(), 0
+    asyncio.run_coroutine_threadsafe(tell(), thread.loop)
+    for number in range(400):
+        waited += not told.here
+        assert told.get() == number
+    assert waited <= 2 + (time.monotonic() - started) / 0.002
+    thread.stop()

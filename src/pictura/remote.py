@@ -130,25 +130,25 @@ class Remote:
         at_hand = type(items).__name__ == "list_iterator"
         run = self._run(asyncio.get_running_loop(), deliver, previews)
         ahead: deque[Job] = deque()  # read and not begun: what ends makes room for one of these at once
+        low = window // 4  # few at once, since a thread that computes holds this one up
         live, more, broken = 0, True, None
         reading: asyncio.Task[tuple[list[Job], bool, PicturaError | None]] | None = None
         try:
             while more or live or ahead:
-                if more and reading is None and len(ahead) <= window // 4:
-                    count = window // 2 + 1
-                    if at_hand:
-                        found, more, broken = _read(jobs, count, 10.0)
-                        ahead.extend(found)
-                    else:
-                        reading = asyncio.create_task(asyncio.to_thread(_read, jobs, count, _CHUNK))
-                        reading.add_done_callback(lambda _: woken.set())
-                elif reading is not None and reading.done():
+                if reading is not None and reading.done():
                     found, more, broken = reading.result()
                     ahead.extend(found)
                     reading = None
                 while ahead and live < window:
                     run.begin([ahead.popleft()])
                     live += 1
+                if more and reading is None and len(ahead) <= low:
+                    if at_hand:
+                        found, more, broken = _read(jobs, low + 1, 10.0)
+                        ahead.extend(found)
+                        continue
+                    reading = asyncio.create_task(asyncio.to_thread(_read, jobs, low + 1, _CHUNK))
+                    reading.add_done_callback(lambda _: woken.set())
                 if told:
                     event = told.popleft()
                     if event is None:
@@ -298,7 +298,7 @@ class Drawing(Iterator[Event]):
     """Events of remote pictures: an iterator, and with `here` one for the running event loop instead."""
 
     def __init__(self, remote: Remote, items: Iterator[Item], together: int, previews: bool) -> None:
-        window = remote.concurrency + remote.concurrency // 4 + 1  # a few wait at the gate
+        window = remote.concurrency + remote.concurrency // 2 + 1  # a few wait at the gate
         self._asked: dict[str, Any] = {
             "items": items, "together": together, "window": window, "previews": previews
         }  # fmt: skip

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 __all__ = ["Deadline", "LoopThread", "Told", "Workers"]
 
 T = TypeVar("T")
+_BUNDLE = 0.002
 
 
 class Deadline:
@@ -102,19 +103,20 @@ class Workers(Generic[T]):
 
 
 class Told(Generic[T]):
-    """Events on their way out of an event loop's thread: all of one turn together, since each hand-over costs
-    both threads their turn."""
+    """Events on their way out of an event loop's thread: those of `_BUNDLE` seconds together, since each
+    hand-over costs both threads their turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._turn: list[T] = []
+        self._last = -math.inf
         self._queue: queue.SimpleQueue[list[T]] = queue.SimpleQueue()
         self.here: deque[T] = deque()  # handed over and not yet taken
 
     def add(self, event: T) -> None:
         """To be called in the loop's thread."""
         if not self._turn:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_at(self._last + _BUNDLE, self._hand_over)
         self._turn.append(event)
 
     def get(self) -> T:
@@ -125,7 +127,7 @@ class Told(Generic[T]):
 
     def _hand_over(self) -> None:
         self._queue.put(self._turn)
-        self._turn = []
+        self._turn, self._last = [], self._loop.time()
 
 
 class LoopThread:

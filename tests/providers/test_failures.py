@@ -6,6 +6,8 @@ import asyncio
 import base64
 import gzip
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -52,6 +54,26 @@ def test_what_may_go_away_is_tried_again(status):
     assert len(server.asked) == 2
     keys = [asked.headers["idempotency-key"] for asked in server.asked]
     assert keys[0] == keys[1]
+
+
+def test_each_call_has_an_idempotency_key_of_its_own_also_after_a_fork():
+    code = """
+import os
+from pictura.providers._sent import idempotency_key
+
+def tell():
+    print(*(idempotency_key()["idempotency-key"] for _ in range(3)), flush=True)
+
+tell()
+if os.fork() == 0:
+    tell()
+else:
+    os.wait()
+    tell()
+"""
+    command = [sys.executable, "-c", code]
+    told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert len(set(" ".join(told).split())) == 2 * 9
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 501])
@@ -549,6 +571,24 @@ def test_lazy_inputs_are_read_as_they_are_needed():
             assert len(read) <= 6
 
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_all_places_are_taken_before_the_first_answer(way):
+    together = threading.Barrier(60)
+
+    def answer(asked):
+        together.wait(20)
+        return good()
+
+    async def streamed(remote):
+        return [event async for event in remote.astream(f"cat {index}" for index in range(60))]
+
+    with Loopback(answer) as server:
+        remote = model(server, concurrency=60, timeout=(2, 25, 30))
+        prompts = (f"cat {index}" for index in range(60))  # of which none is read before it is wanted
+        told = list(remote.stream(prompts)) if way == "stream" else asyncio.run(streamed(remote))
+    assert [type(event) for event in told] == [Picture] * 60
 
 
 def test_previews_and_steps_of_our_own_server():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pictura.cli.generate import OverwriteOption, SeedOption, ShowOption
-from pictura.cli.options import HistoryOption
 from pictura.cli.output import checked_file, free_path
 from pictura.cli.show import progress, protocol, say, show
 from pictura.errors import Cancelled, ParameterError, shown
@@ -35,7 +34,6 @@ def compare(
     ] = None,
     overwrite: OverwriteOption = False,
     show_pictures: ShowOption = None,
-    history: HistoryOption = True,
 ) -> None:
     """Draw the same prompts with several models, on one sheet.
 
@@ -57,7 +55,7 @@ def compare(
     with progress("compare", len(names) * len(prompts)) as bar:
         try:
             for name in names:
-                model = TextToImage.from_preset(name, history=None if history else False)
+                model = TextToImage.from_preset(name)
                 columns.append([])
                 for request in requests:
                     columns[-1].append(model.generate(request, progress=False).image)

@@ -71,7 +71,7 @@ def evaluate(
     from pictura import evaluation
     from pictura.task import TextToImage
 
-    network = TextToImage.from_preset(model, history=False)
+    network = TextToImage.from_preset(model)
     with progress("evaluate") as bar:
         told = 0
 

@@ -31,8 +31,7 @@ class Blobs:
         """Store `data`; its digest, 64 hexadecimal digits. FileError where it cannot be kept."""
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest, suffix)
-        with suppress(FileError):  # it is there already; one that was damaged meanwhile is mended
-            read(target, digest)
+        if target.exists():
             return digest
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:

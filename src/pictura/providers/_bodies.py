@@ -130,8 +130,7 @@ def decoded(content: bytes) -> Image.Image:
                 f"a picture of {image.width}x{image.height} pixels, where at most {MAX_SIDE} a side are read",
                 again=False,
             )
-        image.load()
-        plain = _opaque(image)
+        plain = _opaque(image)  # reads the pixels
         plain.info.clear()
         return plain
     except (ProviderError, MemoryError):

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,9 +47,7 @@ class Call:
     @property
     def place(self) -> str:
         """The address without user and query, which may hold keys."""
-        scheme, slashes, rest = self.url.partition("?")[0].partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+        return _place(self.url)
 
     @property
     def body(self) -> bytes | None:
@@ -61,6 +60,13 @@ class Call:
     def timeouts(self) -> tuple[float, float]:
         """(connect, read) in seconds."""
         return self.timeout if isinstance(self.timeout, tuple) else (self.timeout, self.timeout)
+
+
+@lru_cache(1000)
+def _place(url: str) -> str:
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ def retried(
     last ProviderError when no answer came.
     """
     for attempt in range(1, attempts + 1):
-        seconds = random.uniform(0, min(longest, pause * 2 ** (attempt - 1)))
+        asked = None
         try:
             reply = yield call
         except ProviderError as error:
@@ -146,9 +152,10 @@ def retried(
             asked = retry_after(reply, time())
             if attempt == attempts or (asked or 0) > patience:
                 return reply
-            # Those who were told the same moment must not all come at it.
-            seconds = asked + random.uniform(0, min(1.0, 0.1 * asked)) if asked else seconds
-        yield Wait(seconds)
+        if asked:  # those who were told the same moment must not all come at it
+            yield Wait(asked + random.uniform(0, min(1.0, 0.1 * asked)))
+        else:
+            yield Wait(random.uniform(0, min(longest, pause * 2 ** (attempt - 1))))
     raise AssertionError("attempts must be 1 or more")
 
 

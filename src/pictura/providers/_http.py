@@ -35,7 +35,8 @@ class Answer:
 
     def __init__(self, pool: Pool, connection: _Connection, call: Call, key: Target) -> None:
         self._pool, self._connection, self._call, self._key = pool, connection, call, key
-        self.status, self.headers = 0, {"": ""}
+        self.status = 0
+        self.headers: dict[str, str] = {}
         self._left: int | None = 0  # bytes of the body or of the current chunk; None: until the end
         self._chunked = self._keep = False
 
@@ -48,9 +49,10 @@ class Answer:
             code = rest[:3]
             if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdecimal()):
                 raise self._broken("what is no HTTP")
-            pairs = [line.partition(":") for line in lines[1:]]
-            self.status = int(code)
-            self.headers = {name.lower(): value.strip() for name, _, value in pairs}
+            self.status, self.headers = int(code), {}
+            for line in lines[1:]:
+                name, _, value = line.partition(":")
+                self.headers[name.lower()] = value.strip()
             if self.status >= 200:
                 break
         length = self.headers.get("content-length")
@@ -271,7 +273,8 @@ class _Connection(asyncio.Protocol):
 async def _connected(key: Target, call: Call) -> _Connection:
     loop = asyncio.get_running_loop()
     tls, name = (_tls(), key.name) if key.secure else (None, None)
-    eager = None if call.public else 0.25  # seconds before a name's next address is tried too
+    plain = call.public or key.name.replace(".", "").isdecimal() or ":" in key.name  # one address at a time
+    eager = None if plain else 0.25  # seconds before a name's next address is tried too
     try:
         async with asyncio.timeout(call.timeouts[0]):
             hosts = await allowed(key.name, key.port, call.place) if call.public else [key.name]
@@ -304,9 +307,10 @@ def _head(call: Call, target: Target, length: int) -> bytes:
         headers.setdefault("content-type", "application/json")
     if length or call.method in ("POST", "PUT", "PATCH"):
         headers["content-length"] = str(length)
-    if any("\r" in value or "\n" in value for value in headers.values()):
+    values = "\0".join(headers.values())
+    if "\r" in values or "\n" in values:
         raise ProviderError(f"a header for {call.place} has a line end in it; check the key", again=False)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     try:
         return f"{call.method} {target.path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
     except UnicodeEncodeError:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import secrets
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from itertools import count
 from typing import Any
 
 from pictura.attachments import open_picture
@@ -23,6 +26,7 @@ IMAGE = Option(
 MASK = Option(
     name="mask", type=dict, default=None, attach="picture", help="What of the picture may change: a file."
 )
+_count = count()
 
 
 def options_of(request: Request, *left_out: str, own: Collection[str] = ()) -> dict[str, Any]:
@@ -56,7 +60,13 @@ def data_address(request: Request, name: str) -> str | None:
 
 def idempotency_key() -> dict[str, str]:
     """A header that is the same over the retries of one call, so that a service makes its picture once."""
-    return {"idempotency-key": str(uuid.uuid4())}
+    return {"idempotency-key": f"{_process(os.getpid())}-{next(_count):08x}"}
+
+
+@cache
+def _process(number: int) -> str:
+    """What no other process has, drawn once, since that takes longer than all the rest of the header."""
+    return uuid.uuid4().hex
 
 
 def multipart(
