@@ -33,7 +33,7 @@ def rates(count: int, runs: int, folder: Path) -> dict[str, list[float]]:
     save_pipeline(folder)
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder / "pipeline"))
     pipeline.set_progress_bar_config(disable=True)
-    model = TextToImage.from_preset("scenes")
+    model = TextToImage.from_preset("scenes", history=False)
     prompts = [PROMPTS[at % len(PROMPTS)] for at in range(count)]
     number = 0
 

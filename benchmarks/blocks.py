@@ -126,10 +126,11 @@ def loss(quick: bool) -> dict[str, Any]:
     """PSNR against float32 of pictures by the built-in model, in decibels; infinite ones count as 99."""
     prompts = PROMPTS[:1] if quick else PROMPTS
     options = {"seed": 7, "num_steps": 2 if quick else 12}
-    exact = np.asarray(pictura.TextToImage.from_preset("scenes").generate(list(prompts), **options), float)
+    model = pictura.TextToImage.from_preset("scenes", history=False)
+    exact = np.asarray(model.generate(list(prompts), **options), float)
     found = {}
     for dtype in ("bfloat16", "int8"):
-        model = pictura.TextToImage.from_preset("scenes", dtype="bfloat16")
+        model = pictura.TextToImage.from_preset("scenes", dtype="bfloat16", history=False)
         if dtype == "int8":
             for linear in model.backbone["denoiser"].blocks.modules():
                 if isinstance(linear, nn.Linear):

@@ -41,7 +41,7 @@ class Nothing:
 def main() -> None:
     options, before = arguments(__doc__ or ""), machine()
     count, runs = (4, 1) if options.quick else (16, 5)
-    model = TextToImage.from_preset("scenes")
+    model = TextToImage.from_preset("scenes", history=False)
     family = model.family
     requests = [
         Request(

@@ -109,7 +109,9 @@ def main() -> None:
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        model = TextToImage.from_preset(f"openai+http://127.0.0.1:{port}/v1#m", concurrency=AT_ONCE)
+        model = TextToImage.from_preset(
+            f"openai+http://127.0.0.1:{port}/v1#m", concurrency=AT_ONCE, history=False
+        )
         ways: dict[str, tuple[Callable[[], object], int]] = {
             "bare sockets": (lambda: asyncio.run(bare(port, rows)), rows),
             "astream": (lambda: asyncio.run(astreamed(model, rows)), rows),

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "wall.png", help="the sheet, a PNG file")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture")
     given = parser.parse_args()
-    model = pictura.TextToImage.from_preset(given.model)
+    model = pictura.TextToImage.from_preset(given.model, history=False)
     sheet = model.generate(list(PROMPTS), seed=given.seed).grid(columns=COLUMNS, gap=4)
     with atomic(given.out, overwrite=True) as file:
         sheet.save(file, "PNG", optimize=True)

@@ -56,6 +56,8 @@ def test_every_code_block_runs(page: Path, tmp_path: Path) -> None:
     (tools / "pictura").chmod(0o755)
     environment = {
         **os.environ,
+        "PICTURA_HISTORY": "on",
+        "PICTURA_HOME": str(tmp_path / "home"),
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(place)]),
     }

@@ -12,7 +12,8 @@ import pictura
 ROOT = Path(pictura.__file__).parent
 LAYERS = """
 cli
-server web integrations
+server
+web integrations
 batch
 task
 history

@@ -1,5 +1,8 @@
 """How many files lie between a prompt and its PNG, measured with a profile hook and held by this test.
 
+That is the way of the picture. The history beside it hangs on one place, the end of `TextToImage.stream`, and
+is measured on its own: it adds files of its own and no other.
+
 Networks (`nn`, a family's `model.py`), value types with their file forms (`picture/`) and discovery are not
 counted.
 """
@@ -15,6 +18,7 @@ import pytest
 
 import pictura
 from pictura import TextToImage
+from pictura.history import History
 
 ROOT = Path(pictura.__file__).parent
 TOY = Path(pictura_toy.family.__file__)
@@ -70,6 +74,18 @@ def test_files_from_prompt_to_png(call, tmp_path):
     files = executed(lambda: made.generate("a cat", seed=1, **more).save(tmp_path / "cat.png"))
     assert files == expected
     assert len(files) <= 8 + ("guided" in call)
+
+
+def test_the_history_adds_its_own_files_only(tmp_path):
+    made = TextToImage.from_preset("scenes")
+
+    def keep():
+        with History(None, tmp_path / "home") as history:
+            history.open()  # its tables are made once, not for each picture
+            return executed(lambda: made.generate("a cat", seed=1, num_steps=1, history=history))
+
+    added = {"recording.py", "store.py", "blobs.py", "database.py"}
+    assert keep() - SCENES == {f"history/{name}" for name in added}
 
 
 def test_the_files_are_drawn_in_the_documentation():

@@ -39,7 +39,7 @@ _HOME = {
     "TrainingError": "pictura.errors",
     "Cancelled": "pictura.errors",
 }
-_MODULES = ("errors", "families", "presets", "providers", "samplers")
+_MODULES = ("errors", "families", "history", "presets", "providers", "samplers")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

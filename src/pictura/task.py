@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pictura import checkpoints, families, presets
 from pictura.errors import PresetError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch is loaded with a model's weights: remote models do wi
     from torch import nn
 
     from pictura.drawing import Studio
+    from pictura.history import History
     from pictura.loading import Loaded
 
 __all__ = ["RemoteTextToImage", "TextToImage"]
@@ -52,6 +53,8 @@ class TextToImage(Learner):
 
     family_name: ClassVar[str | None] = None
     presets = _Presets()
+    history: bool | History | None = None
+    """Where pictures are kept: None the user's own unless `PICTURA_HISTORY` is off, False nowhere."""
 
     def __init__(self, loaded: Loaded, *, exact: bool = False) -> None:
         self._loaded = loaded
@@ -83,6 +86,7 @@ class TextToImage(Learner):
         prediction_type: str | None = None,
         exact: bool = False,
         low_memory: bool | None = None,
+        history: bool | History | None = None,
         **more: Any,
     ) -> Self:
         """The model called `preset`: a name (see `presets`), a folder of Pictura's, diffusers' or KerasHub's,
@@ -101,8 +105,10 @@ class TextToImage(Learner):
         million parameters and "auto" for larger ones. exact: answer for one picture at a time, so that it has
         the same bits alone and in company also on devices where batches change the last ones; slower.
         low_memory: read the blocks of large networks from the file each time they are needed; None does so
-        where the weights do not fit. For a remote model `more` are api, base_url, api_key, timeout (seconds
-        in all, or to connect, to read and in all), max_retries, concurrency and rate (requests a second).
+        where the weights do not fit. history: keep what is drawn in this one; None for the user's own (see
+        `pictura.history`) unless the environment has PICTURA_HISTORY=off, False for none. For a remote model
+        `more` are api, base_url, api_key, timeout (seconds in all, or to connect, to read and in all),
+        max_retries, concurrency and rate (requests a second).
 
         PresetError where there is no such preset or it is of another family than this class; CheckpointError
         where the weights do not fit, before any is read.
@@ -114,7 +120,9 @@ class TextToImage(Learner):
             name, provider = presets.connect(entry, **more)
             if not issubclass(RemoteTextToImage, cls):
                 raise PresetError(f"preset {name} is remote; load it with pictura.TextToImage.from_preset")
-            return cast(Self, RemoteTextToImage(name, Remote(provider)))
+            distant = RemoteTextToImage(name, Remote(provider))
+            distant.history = history
+            return cast(Self, distant)
         from pictura import loading
 
         loaded = loading.load(
@@ -132,7 +140,9 @@ class TextToImage(Learner):
         owner = cls if cls.family_name is not None else TextToImage.of(loaded.family.name)
         if not issubclass(owner, cls):
             raise PresetError(f"{cls.__name__} has no family_name, so it cannot be loaded; give it one")
-        return owner(loaded, exact=exact)
+        model = owner(loaded, exact=exact)
+        model.history = history
+        return model
 
     # Drawing
 
@@ -183,6 +193,7 @@ class TextToImage(Learner):
         batch_size: int = WINDOW,
         wildcards: str | os.PathLike[str] | None = None,
         styles: str | os.PathLike[str] | None = None,
+        history: bool | History | None = None,
         **options: Any,
     ) -> Iterator[Event]:
         """The same as events, as they come: `Step`, `Preview` (if `previews`), `Picture` and `Failure`.
@@ -193,8 +204,10 @@ class TextToImage(Learner):
         likes best: a function, or one of `pictura.evaluation.scorers`, by default the detector of scenes.
         size: (width, height), "WIDTHxHEIGHT", or a shape such as "3:2", for models that draw several.
         batch_size: pictures worked on at once, and inputs read ahead. wildcards: a folder with the lines that
-        `__name__` in a prompt stands for; styles: a file of your own styles. options: the model's own, see
-        `family.options`, and those about the text: style, prompt_syntax, template_seed.
+        `__name__` in a prompt stands for; styles: a file of your own styles. history: where the pictures are
+        kept by the time of the last event, instead of the model's own; False for nowhere. options: what the
+        model has more of, see `family.options`, and those about the text: style, prompt_syntax,
+        template_seed.
 
         Everything that can be checked is checked before this returns: ParameterError. Close the iterator to
         cancel what is not finished.
@@ -220,7 +233,13 @@ class TextToImage(Learner):
         window = whole("batch_size", batch_size, 4096)
         judge = scorer if callable(scorer) else scorer_named(scorer) if best_of > 1 else None
         events = self._draw(wanted, call.num_images, window, previews)
-        return events if best_of == 1 or judge is None else best(events, best_of, judge)
+        if best_of > 1 and judge is not None:
+            events = best(events, best_of, judge)
+        if (place := self._history(history)) is False:
+            return events
+        from pictura.history.recording import recorded
+
+        return recorded(events, place)
 
     async def agenerate(
         self,
@@ -296,6 +315,13 @@ class TextToImage(Learner):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
+    def _history(self, said: bool | History | None) -> History | Literal[False] | None:
+        """Where a call's pictures are kept; None is the user's own place."""
+        place = self.history if said is None else said
+        if place is None and os.environ.get("PICTURA_HISTORY", "").lower() in ("off", "no", "0", "false"):
+            return False
+        return None if place is True else place
+
     def _draw(self, wanted: Iterator[Item], together: int, window: int, previews: bool) -> Iterator[Event]:
         """The events of complete requests, of which `together` neighbours differ in their seeds alone."""
         return self._current().draw(wanted, window=window, previews=previews)
@@ -332,8 +358,13 @@ class RemoteTextToImage(Elsewhere, TextToImage):
 
     async def astream(self, inputs: object, *args: Any, **more: Any) -> AsyncGenerator[Event]:
         """`stream` in the running event loop, without a thread for the calls."""
-        events = await asyncio.to_thread(self.stream, inputs, *args, **more)
+        place = self._history(more.pop("history", None))
+        events = await asyncio.to_thread(self.stream, inputs, *args, **more, history=False)
         source = events.here() if isinstance(events, Drawing) else asynchronous(lambda: events)
+        if place is not False:
+            from pictura.history.recording import arecorded
+
+            source = arecorded(source, place)
         async with aclosing(source):
             async for event in source:
                 yield event

@@ -45,7 +45,9 @@ class Instant:
         self.drawn: list[int] = []
         self._on_picture, self._side = on_picture, side
 
-    def stream(self, inputs: Iterator[Request], *, strict: bool, batch_size: int) -> Iterator[Any]:
+    def stream(
+        self, inputs: Iterator[Request], *, strict: bool, batch_size: int, history: bool
+    ) -> Iterator[Any]:
         for index, request in enumerate(inputs):
             self._on_picture(request)
             self.drawn.append(request.seed or 0)

@@ -57,7 +57,8 @@ def _stream(
             number += 1
             yield one[0].candidates[one[1]]
 
-    with closing(model.stream(requests(), strict=plan.strict, batch_size=window)) as events:
+    # A data set has its own books, and is often larger than a history should be.
+    with closing(model.stream(requests(), strict=plan.strict, batch_size=window, history=False)) as events:
         for event in events:
             if isinstance(event, (Picture, Failure)):
                 item, at = begun.pop(event.index)

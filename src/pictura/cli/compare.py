@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pictura.cli.generate import OverwriteOption, SeedOption, ShowOption
+from pictura.cli.options import HistoryOption
 from pictura.cli.output import checked_file, free_path
 from pictura.cli.show import progress, protocol, say, show
 from pictura.errors import Cancelled, ParameterError, shown
@@ -34,6 +35,7 @@ def compare(
     ] = None,
     overwrite: OverwriteOption = False,
     show_pictures: ShowOption = None,
+    history: HistoryOption = True,
 ) -> None:
     """Draw the same prompts with several models, on one sheet.
 
@@ -55,7 +57,7 @@ def compare(
     with progress("compare", len(names) * len(prompts)) as bar:
         try:
             for name in names:
-                model = TextToImage.from_preset(name)
+                model = TextToImage.from_preset(name, history=None if history else False)
                 columns.append([])
                 for request in requests:
                     columns[-1].append(model.generate(request, progress=False).image)

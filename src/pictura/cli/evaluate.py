@@ -71,7 +71,7 @@ def evaluate(
     from pictura import evaluation
     from pictura.task import TextToImage
 
-    network = TextToImage.from_preset(model)
+    network = TextToImage.from_preset(model, history=False)
     with progress("evaluate") as bar:
         told = 0
 

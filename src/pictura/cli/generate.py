@@ -27,7 +27,14 @@ from pictura.cli.conditioning import (
     conditions,
     steering,
 )
-from pictura.cli.options import ConfigOption, DtypeOption, LowMemoryOption, VariantOption, parsed_options
+from pictura.cli.options import (
+    ConfigOption,
+    DtypeOption,
+    HistoryOption,
+    LowMemoryOption,
+    VariantOption,
+    parsed_options,
+)
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -163,6 +170,7 @@ def generate(
     api: ApiOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,
+    history: HistoryOption = True,
 ) -> int:
     """Make pictures from prompts.
 
@@ -207,7 +215,7 @@ def generate(
     )
     events = network.stream(
         inputs, num_images=images, negative_prompts=negative, strict=strict, wildcards=wildcards,
-        styles=styles, **settings, **extra,
+        styles=styles, history=None if history else False, **settings, **extra,
     )  # fmt: skip
     rivals = extra.get("best_of", 1)  # pictures made for each one kept
     drawn = None if total is None else total * rivals

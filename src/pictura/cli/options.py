@@ -34,6 +34,15 @@ LowMemoryOption = Annotated[
 ]
 
 
+HistoryOption = Annotated[
+    bool,
+    typer.Option(
+        "--history/--no-history",
+        help="Keep the pictures in the history too (see pictura history); PICTURA_HISTORY=off keeps none.",
+    ),
+]
+
+
 def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
     """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
 

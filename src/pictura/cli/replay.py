@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.generate import JsonOption, OverwriteOption, ShowOption, keep, teller
-from pictura.cli.options import DtypeOption
+from pictura.cli.options import DtypeOption, HistoryOption
 from pictura.cli.output import saver
 from pictura.cli.show import say
 from pictura.errors import FileError, shown
@@ -34,6 +34,7 @@ def replay(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     show_pictures: ShowOption = None,
+    history: HistoryOption = True,
 ) -> int:
     """Make a picture again from what its file says."""
     from pictura.picture.metadata import read_metadata
@@ -49,7 +50,8 @@ def replay(
     from pictura.task import TextToImage
 
     model = TextToImage.from_preset(metadata.request.model, dtype=dtype)
-    events = model.stream([metadata.request], strict=not metadata.ignored)
+    place = None if history and not check else False
+    events = model.stream([metadata.request], strict=not metadata.ignored, history=place)
     if save is not None:
         return keep(events, 1, save, teller(show_pictures, as_json), as_json)
     with TemporaryDirectory() as folder:

@@ -117,6 +117,8 @@ def evaluate(
 def _judged(model: Draws, cases: list[Case], seed: int, settings: Mapping[str, Any]) -> Iterator[Judged]:
     """Every case drawn and judged, a batch at a time; seconds are wall time of the batch, shared out."""
     stride = int(settings.get("best_of") or 1)
+    # Hundreds of pictures that nobody will look for; a report keeps those that matter.
+    settings = {**settings, "history": False} if hasattr(model, "history") else settings
     for start in range(0, len(cases), BATCH):
         batch = cases[start : start + BATCH]
         began = time.perf_counter()

@@ -31,7 +31,8 @@ class Blobs:
         """Store `data`; its digest, 64 hexadecimal digits. FileError where it cannot be kept."""
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest, suffix)
-        if target.exists():
+        with suppress(FileError):  # it is there already; one that was damaged meanwhile is mended
+            read(target, digest)
             return digest
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:

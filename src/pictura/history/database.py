@@ -113,7 +113,11 @@ def _alone(connection: Connection) -> None:
 
 def _url(url: str | None, folder: Path) -> URL:
     if url is None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise FileError(f"the history cannot be kept in {str(folder)!r}: {reason}") from error
         return URL.create("sqlite+pysqlite", database=str(folder / "history.sqlite"))
     try:
         place = make_url(url)

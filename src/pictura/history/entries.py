@@ -11,7 +11,7 @@ from pictura.history.blobs import read
 from pictura.picture import Picture
 from pictura.request import Request
 
-__all__ = ["Entry", "Page"]
+__all__ = ["Entry", "Page", "Pages"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +46,11 @@ class Page:
 
     entries: tuple[Entry, ...]
     next: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """How many pictures a search finds, and the cursor that each page of them begins at."""
+
+    total: int
+    cursors: tuple[str, ...]

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.history.tables import collected, collections, pictures
 
-__all__ = ["MAX_LIMIT", "Query", "found"]
+__all__ = ["MAX_LIMIT", "Query", "found", "places"]
 
 MAX_LIMIT = 500
 
@@ -83,6 +83,24 @@ def found(
     rows = connection.execute(wanted.order_by(seq.desc()).limit(limit + 1)).all()
     more = len(rows) > limit
     return list(rows[:limit]), _cursor(rows[limit - 1].seq) if more else None
+
+
+def places(connection: Connection, query: Query, every: int) -> tuple[int, tuple[str, ...]]:
+    """How many pictures `query` fits, and cursors of those number 0, `every`, 2 `every`, ..., newest first.
+
+    A search from one of these cursors begins with that picture, whatever has been added meanwhile.
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= MAX_LIMIT:
+        raise ParameterError(
+            f"every is {shown(every)}; give a whole number 1..{MAX_LIMIT}", parameter="every"
+        )
+    wanted, seq = _wanted(query, connection.dialect.name)
+    place = func.row_number().over(order_by=seq.desc()).label("place")
+    total = func.count().over().label("total")
+    numbered = wanted.with_only_columns(seq.label("seq"), place, total).subquery()
+    first = (numbered.c.place - 1) % every == 0
+    rows = connection.execute(select(numbered).where(first).order_by(numbered.c.place)).all()
+    return (rows[0].total if rows else 0), tuple(_cursor(row.seq + 1) for row in rows)
 
 
 def _wanted(query: Query, dialect: str) -> tuple[Select[Any], ColumnElement[int]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from pictura.errors import NotFound, ParameterError, shown
 from pictura.history.blobs import Blobs
 from pictura.history.database import begin, default_folder, open_database
-from pictura.history.entries import Entry, Page
-from pictura.history.search import MAX_LIMIT, Query, found
+from pictura.history.entries import Entry, Page, Pages
+from pictura.history.search import MAX_LIMIT, Query, found, places
 from pictura.history.tables import choices, collected, collections, pictures, ratings
 from pictura.picture import Picture
 from pictura.request import Request
@@ -28,25 +29,48 @@ __all__ = ["Entry", "History", "Page", "new_id", "now"]
 
 MAX_NOTE = 10_000  # characters
 SUFFIX = ".png"
+# Connections of a process that forked this one: closing them here would close them there.
+_INHERITED: list[object] = []
+_opening = threading.Lock()
 
 
 class History:
     """A database and a folder of files. Safe to use from several threads and processes.
 
     url: sqlite:///PATH or postgresql://...; None is SQLite in `folder`. folder: None is `PICTURA_HOME` or
-    the platform's place for a user's data. Every method that changes something returns when the change
-    would survive a loss of power. DatabaseError, FileError where that cannot be had.
+    the platform's place for a user's data. With neither, `PICTURA_DATABASE` may name the
+    database. Every method that changes something returns when the change would survive a loss of power.
+    DatabaseError, FileError where that cannot be had.
     """
 
     def __init__(self, url: str | None = None, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = default_folder() if folder is None else Path(folder)
         self.blobs = Blobs(self.folder / "images")
-        self._url = url
+        self._url = os.environ.get("PICTURA_DATABASE") or None if url is None and folder is None else url
+        self._opened: tuple[int, Any] | None = None  # by which process, and what
 
-    @cached_property
+    @property
     def engine(self) -> Any:
-        """Opened at first use."""
-        return open_database(self._url, self.folder)
+        """Opened at first use in each process: connections do not survive a fork."""
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            with _opening:
+                if not self.is_open:
+                    _INHERITED.append(self._opened)
+                    self._opened = os.getpid(), open_database(self._url, self.folder)
+                opened = self._opened
+        assert opened is not None
+        return opened[1]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is open in this process."""
+        return self._opened is not None and self._opened[0] == os.getpid()
+
+    def open(self) -> Self:
+        """Open the database now, so that its first use need not. DatabaseError, FileError, InputError."""
+        self.engine  # noqa: B018
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -58,17 +82,27 @@ class History:
 
     def close(self) -> None:
         """Let go of the database."""
-        if "engine" in self.__dict__:
+        if self.is_open:
             self.engine.dispose()
-            del self.engine
+            self._opened = None
 
     # Pictures
 
     def add(self, picture: Picture) -> Entry:
         """Keep `picture`. It is a new entry each time, as it was made each time; its file is stored once."""
-        digest = self.blobs.put(picture.to_bytes(SUFFIX), SUFFIX)
+        return self.add_all([picture])[0]
+
+    def add_all(self, pictures: Sequence[Picture]) -> list[Entry]:
+        """Keep several at once, all or none of them, for little more than one costs."""
+        if len(pictures) > 1:
+            with ThreadPoolExecutor(min(len(pictures), 4)) as pool:  # most of the time goes into compressing
+                contents = list(pool.map(_encoded, pictures))
+        else:
+            contents = list(map(_encoded, pictures))
+        digests = [self.blobs.put(content, SUFFIX) for content in contents]
         with begin(self.engine) as connection:
-            return self.entry(insert_picture(connection, picture, digest))
+            rows = [insert_picture(connection, *pair) for pair in zip(pictures, digests, strict=True)]
+            return list(map(self.entry, rows))
 
     def get(self, id: str) -> Entry:
         """NotFound where there is no such picture."""
@@ -84,6 +118,13 @@ class History:
         with begin(self.engine, reading=True) as connection:
             rows, following = found(connection, query, limit, cursor)
         return Page(entries=tuple(map(self.entry, rows)), next=following)
+
+    def pages(self, words: str = "", *, every: int = 50, **filters: Any) -> Pages:
+        """Where each page of `every` pictures of a search begins: any of them can be shown at once."""
+        query = Query.of(words=words, **filters)
+        with begin(self.engine, reading=True) as connection:
+            total, cursors = places(connection, query, every)
+        return Pages(total=total, cursors=cursors)
 
     def walk(self, words: str = "", **filters: Any) -> Iterator[Entry]:
         """Every picture that `search` would find, newest first, without holding the database."""
@@ -184,6 +225,16 @@ class History:
         return {name: count for name, count in rows}
 
 
+def _forked() -> None:
+    """A thread that held the lock is not here any more."""
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def insert_picture(
     connection: Connection, picture: Picture, sha256: str, job: str | None = None, index: int | None = None
 ) -> Row[Any]:
@@ -213,6 +264,10 @@ def insert_picture(
     }
     connection.execute(insert(pictures).values(**values))
     return _row(connection, values["id"])
+
+
+def _encoded(picture: Picture) -> bytes:
+    return picture.to_bytes(SUFFIX)
 
 
 def new_id() -> str:

@@ -2,6 +2,7 @@
 
     settings    what `pictura serve` was told          guard      who may ask: keys, hosts, sizes of bodies
     app         the routes, put together               routes/    one file for each wire format
+    outside     requests as strangers may write and read them
     service     submit, wait, watch: what every wire format is made of
     supervisor  starts, restarts and retires workers   processes  workers as processes of this machine
     worker      claims tasks, draws them, keeps them   benches    how a worker draws: here or far away

@@ -13,8 +13,9 @@ from pictura.errors import ParameterError, PicturaError, did_you_mean, shown
 from pictura.history import Entry, History
 from pictura.history.claims import Claims
 from pictura.history.jobs import ENDED, Job, Jobs
-from pictura.request import Options, Request, random_seed
+from pictura.request import Request, random_seed
 from pictura.server.errors import Busy, UnknownModel
+from pictura.server.outside import lora_names, placed
 from pictura.server.processes import Pool, Processes
 from pictura.server.settings import Settings
 from pictura.server.supervisor import Supervisor
@@ -149,6 +150,10 @@ class Service:
             for name in names
         ]
 
+    def loras(self) -> list[str]:
+        """The LoRA files that requests may name."""
+        return lora_names(self.settings.loras)
+
     # Inside
 
     def _pool(self) -> Pool:
@@ -187,7 +192,7 @@ class Service:
                 "ask for fewer or smaller",
                 parameter="size",
             )
-        _refuse_paths(request.options)
+        request = placed(request, self.settings.loras)
         seed = request.seed
         if seed is None and presets.remote(place) is None:
             seed = random_seed(SEEDS)
@@ -197,21 +202,6 @@ class Service:
 def ended(job: Job) -> bool:
     """Whether nothing more will happen to it."""
     return job.status in ENDED
-
-
-def _refuse_paths(value: object) -> None:
-    """Whoever asks from outside names no files of this machine."""
-    if isinstance(value, (Options, dict)):
-        if "path" in value:
-            raise ParameterError(
-                "options name a path, which is not possible here; send the picture to /api/attachments",
-                parameter="options",
-            )
-        for inner in value.values():
-            _refuse_paths(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _refuse_paths(inner)
 
 
 def _most_memory() -> int:

@@ -60,6 +60,7 @@ class OpenAIImageGeneration(AsyncDrawing):
             **settings | _key(self.api_key),
             timeout=self.timeout,
             max_retries=self.max_retries,
+            history=False,  # the pipeline keeps what it makes
         )
 
     @validate_call
@@ -141,7 +142,9 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
         where = self._endpoint(self.endpoint_name) if self.endpoint_name else self.base_url
         if where:
             settings["base_url"] = where
-        self._task = TextToImage.from_preset(f"hf-inference://{self.model_id or ''}", **settings)
+        self._task = TextToImage.from_preset(
+            f"hf-inference://{self.model_id or ''}", history=False, **settings
+        )
 
     @validate_call
     async def agenerate(

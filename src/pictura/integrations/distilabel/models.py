@@ -72,7 +72,8 @@ class _Settings(_Loaded):
         from pictura.task import TextToImage
 
         key: dict[str, Any] = {} if self.api_key is None else {"api_key": self.api_key.get_secret_value()}
-        self._task = TextToImage.from_preset(self.model, **self.preset_kwargs, **key)
+        more = {"history": False, **self.preset_kwargs, **key}  # the pipeline keeps what it makes
+        self._task = TextToImage.from_preset(self.model, **more)
 
     def _call(self, **said: Any) -> dict[str, Any]:
         """Arguments for `TextToImage.stream`: those of the call over the model's own."""

@@ -1,0 +1,77 @@
+"""Requests as strangers may write and read them: without places on this machine.
+
+Pictures stand in options by the digest that `POST /api/attachments` gave, files of LoRAs by their names in
+the folder that the server offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from pictura.errors import ParameterError, did_you_mean, shown
+from pictura.request import Options, Request
+
+__all__ = ["lora_names", "placed", "without_paths"]
+
+SUFFIX = ".safetensors"
+
+
+def lora_names(folder: Path | None) -> list[str]:
+    """The files that requests may name, as paths below `folder`; none where there is no folder."""
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}"))
+
+
+def placed(request: Request, folder: Path | None) -> Request:
+    """`request` from outside with the names of LoRAs as files here; ParameterError for a path of its own."""
+    options = request.options
+    _refuse_paths(options)
+    given = options.get("lora")
+    if not isinstance(given, tuple):
+        return request
+    found = [_lora(one, folder) if isinstance(one, Mapping) and "name" in one else one for one in given]
+    return request.amended(options=Options({**options, "lora": found}))
+
+
+def without_paths(value: Any) -> Any:
+    """Options as they go out: files by digest, and by name where they have one."""
+    if isinstance(value, Mapping):
+        inner = {name: without_paths(item) for name, item in value.items() if name != "path"}
+        path = value.get("path")
+        if isinstance(path, str) and path.endswith(SUFFIX):
+            inner["name"] = PurePath(path).name
+        return inner
+    if isinstance(value, (list, tuple)):
+        return [without_paths(item) for item in value]
+    return value
+
+
+def _lora(given: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """{"name", "weight"?, "sha256"?} as {"path", ...}; one that is not offered is found by its digest."""
+    name, names = given["name"], lora_names(folder)
+    rest = {key: value for key, value in given.items() if key != "name"}
+    if folder is not None and name in names:
+        return {"path": str(folder / str(name)), **rest}
+    if "sha256" in given:
+        return rest
+    raise ParameterError(
+        f"lora {shown(name)} is not offered here; {did_you_mean(str(name), names)}", parameter="lora"
+    )
+
+
+def _refuse_paths(value: object) -> None:
+    """Whoever asks from outside names no files of this machine."""
+    if isinstance(value, Mapping):
+        if "path" in value:
+            raise ParameterError(
+                "options name a path, which is not possible here; send the picture to /api/attachments",
+                parameter="options",
+            )
+        for inner in value.values():
+            _refuse_paths(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _refuse_paths(inner)
