@@ -20,8 +20,9 @@ import pytest
 class Server:
     """A server with a history of its own. `start` and `kill` as often as one likes; the port stays."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, first: str = "", **environment: str) -> None:
         self.folder, self.arguments, self.environment = folder, arguments, environment
+        self.path = os.pathsep.join([first, *sys.path] if first else sys.path)  # where its modules are
         self.port = 0
         self.log: list[str] = []
         self.process: subprocess.Popen[str] | None = None
@@ -33,7 +34,7 @@ class Server:
     def start(self, *, ready: bool = True) -> Server:
         command = [sys.executable, "-c", "import sys; from pictura.cli import main; sys.exit(main())"]
         command += ["serve", "--port", str(self.port), "--folder", str(self.folder), *self.arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": self.path, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=environment | self.environment,
@@ -132,8 +133,8 @@ def own_server(tmp_path):
     """A function that makes servers which only this test uses; they are ended after it."""
     made: list[Server] = []
 
-    def make(*arguments: str, folder: Path | None = None, **environment: str) -> Server:
-        made.append(Server(folder or tmp_path / "server", *arguments, **environment))
+    def make(*arguments: str, folder: Path | None = None, first: str = "", **environment: str) -> Server:
+        made.append(Server(folder or tmp_path / "server", *arguments, first=first, **environment))
         return made[-1]
 
     yield make

@@ -17,6 +17,7 @@ class Hand(Protocol):
     """A worker that was started."""
 
     error: str | None  # why the model could not be loaded, where it was that
+    pid: int | None  # where it is a process of this machine
 
     @property
     def alive(self) -> bool: ...
@@ -62,6 +63,7 @@ class Processes:
 class _Process:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
+        self.pid: int | None = process.pid
         self.error: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 

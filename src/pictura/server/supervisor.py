@@ -101,6 +101,8 @@ class Supervisor:
 
     def _buried(self, name: str, crew: _Crew, now: float) -> None:
         assert crew.hand is not None
+        if crew.hand.pid is not None:
+            self._claims.bury(crew.hand.pid)
         error, crew.hand = crew.hand.error, None
         if crew.retired:
             crew.ready = False

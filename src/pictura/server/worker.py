@@ -39,6 +39,7 @@ __all__ = ["LEASE", "Worker", "main"]
 
 LEASE = 10.0  # seconds
 TOLD = 0.1  # seconds between two tellings of how far tasks are
+SHOWN = 0.25  # and between two previews of one
 BEAT = 1.0
 IDLE = 0.01  # seconds between two looks for work, when there is none
 BUSY = 0.03  # and when there is
@@ -52,6 +53,7 @@ class _Held:
 
     task: Task
     seen: Seen | None = None
+    shown: float = 0.0  # when there was a preview last
 
 
 @dataclass
@@ -234,7 +236,8 @@ class Worker:
         """Keep what we hold, tell how far it is, and learn what nobody wants any more."""
         held = list(self._held.values())
         looked = self._claims.watched({one.task.job for one in held if one.seen is not None})
-        told = [_progress(one, one.task.job in looked) for one in held]
+        now = time.monotonic()
+        told = [_progress(one, one.task.job in looked, now) for one in held]
         told += [Progress(task=task, step=0, steps=None) for task in list(self._suspects)]
         lost = self._claims.progress(told, self._lease)
         with self._lock:
@@ -259,12 +262,13 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _progress(held: _Held, wanted: bool) -> Progress:
+def _progress(held: _Held, wanted: bool, now: float) -> Progress:
     seen, task = held.seen, held.task
     if seen is None or not isinstance(seen.event, Step):
         return Progress(task=task, step=0, steps=None)
     preview = None
-    if wanted and seen.look is not None:
+    if wanted and seen.look is not None and now >= held.shown + SHOWN:
+        held.shown = now
         try:
             preview = _png(seen.look())
         except PicturaError:  # a step with values that are no numbers has no picture
