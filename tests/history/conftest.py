@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
@@ -17,45 +11,16 @@ from pictura.history.jobs import Jobs
 from pictura.history.tables import METADATA
 from pictura.picture import Picture
 from pictura.request import Request
-
-
-def _program(name: str) -> str | None:
-    places = [
-        shutil.which(name),
-        *map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)),
-    ]
-    return next((place for place in places if place), None)
+from postgresql import Postgres
 
 
 @pytest.fixture(scope="session")
-def postgres(request):
-    """The URL of a server without a network port; its databases are made by `database`."""
-    initdb, server = _program("initdb"), _program("pg_ctl")
-    if initdb is None or server is None:
+def _database():
+    if not Postgres.installed():
         pytest.skip("PostgreSQL is not installed")
-    # Not in pytest's folder, which the user of the server may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="pictura-pg-"))
-    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
-    user = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        subprocess.run(["chown", "postgres:postgres", folder], check=True)
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run([*user, initdb, "-D", folder / "data", "-U", "pictura", "-A", "trust"], **quiet)
-    options = f"-k {folder} -c listen_addresses='' -c max_connections=60"
-    control = [*user, server, "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
-    subprocess.run([*control, "-o", options, "start"], **quiet)
-    yield f"postgresql://pictura@/{{}}?host={folder}"
-    subprocess.run([*control, "-m", "fast", "stop"], **{**quiet, "check": False})
-
-
-@pytest.fixture(scope="session")
-def _database(postgres):
-    import psycopg
-
-    with psycopg.connect(postgres.format("postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE history")
-    return postgres.format("history")
+    server = Postgres().start()
+    yield server.create("history")
+    server.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 
 import httpx2
 import pytest
+
+from postgresql import Postgres
 
 
 class Server:
@@ -141,6 +144,24 @@ def own_server(tmp_path):
     for one in made:
         if one.process is not None and one.process.poll() is None:
             one.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL server."""
+    if not Postgres.installed():
+        pytest.skip("PostgreSQL is not installed")
+    made = Postgres().start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def pg(postgres):
+    """(server, name of a new database in it)."""
+    name = f"t{secrets.token_hex(6)}"
+    postgres.create(name)
+    return postgres, name
 
 
 @pytest.fixture(scope="session")

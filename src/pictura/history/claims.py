@@ -96,12 +96,19 @@ class Claims:
             return sorted(connection.execute(found).scalars())
 
     def claim(
-        self, worker: str, *, limit: int, lease: float, models: Iterable[str] | None = None
+        self,
+        worker: str,
+        *,
+        limit: int,
+        lease: float,
+        models: Iterable[str] | None = None,
+        idle: bool = True,
     ) -> list[Task]:
         """At most `limit` tasks, the oldest first, of `models` (None: of any), for `lease` seconds.
 
         A task's turn comes `SHARE` later for each one of its job before it: small jobs pass large ones, and
-        none waits for ever.
+        none waits for ever. A task whose worker died may have been why, so it is given out alone: to a
+        worker that is `idle`, and nothing with it.
         """
         with begin(self.history.engine) as connection:
             clock, time_ = _clock(connection)
@@ -117,6 +124,8 @@ class Claims:
                     connection.execute(update(tasks).where(here).values(fence=row.fence + 1))
                     self._failed(connection, row.job_id, row.place, told, "EngineError")
                     continue
+                if row.attempts and (mine or not idle):
+                    break
                 taken = {
                     "state": "running",
                     "worker": worker,
@@ -129,6 +138,8 @@ class Claims:
                 now = {"fence": row.fence + 1, "attempts": row.attempts + 1}
                 said = Request.from_json(row.request)
                 mine.append(Task(job=row.job_id, index=row.place, request=said, **now))
+                if row.attempts:
+                    break
             for job in sorted({task.job for task in mine}):
                 begun = and_(jobs.c.id == job, jobs.c.status == "queued")
                 if connection.execute(update(jobs).where(begun).values(status="running")).rowcount:

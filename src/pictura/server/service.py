@@ -130,7 +130,7 @@ class Service:
 
     def offered(self) -> Mapping[str, str]:
         """What requests may name, and where it lies."""
-        return {**self.settings.models, **{name: name for name in presets.names()}}
+        return {**{name: name for name in presets.names()}, **self.settings.models}
 
     async def models(self) -> list[dict[str, Any]]:
         """Every model with its state and, once it was loaded somewhere, what it can do; the default first."""

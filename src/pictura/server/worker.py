@@ -81,7 +81,7 @@ class Worker:
         self._unkept = 0  # tasks that are drawn and not yet in the history
         self._lock = threading.Lock()
         self._lost: list[Task] = []
-        self._suspects: list[Task] = []  # they may have killed a worker: each is drawn alone
+        self._alone = False  # what is drawn now may have killed a worker: nothing beside it
 
     def run(self, stopped: Callable[[], bool], *, grace: float = 10.0) -> None:
         """Draw until `stopped`, then end in an orderly way within `grace` seconds."""
@@ -98,7 +98,7 @@ class Worker:
                 if now >= next_beat:
                     next_beat = now + BEAT
                     self._do(self._beat)
-                if now >= next_told and (self._held or self._suspects):
+                if now >= next_told and self._held:
                     next_told = now + TOLD
                     self._do(self._tell)
                 if deadline is None and now >= next_look:
@@ -117,18 +117,17 @@ class Worker:
 
     def _look(self) -> None:
         """Claim what there is room for."""
-        free = self._bench.slots - len(self._held) - len(self._suspects) - self._unkept
+        free = 0 if self._alone else self._bench.slots - len(self._held) - self._unkept
+        idle = not self._held and not self._unkept
+        self._alone = self._alone and not idle
         try:
-            if self._suspects:
-                if not self._held and not self._unkept:
-                    self._start(self._suspects.pop(0))
-                return
             if free > 0 and self.model in self._claims.wanted():
-                for task in self._claims.claim(self.id, limit=free, lease=self._lease, models=[self.model]):
-                    if task.attempts > 1:
-                        self._suspects.append(task)
-                    else:
-                        self._start(task)
+                claimed = self._claims.claim(
+                    self.id, limit=free, lease=self._lease, models=[self.model], idle=idle
+                )
+                self._alone = any(task.attempts > 1 for task in claimed)
+                for task in claimed:
+                    self._start(task)
         except DatabaseError as error:
             _log.warning("%s", error)
             time.sleep(0.5)
@@ -182,11 +181,9 @@ class Worker:
                 if held.task is task:
                     self._bench.cancel(key)
                     del self._held[key]
-            if task in self._suspects:
-                self._suspects.remove(task)
 
     def _tasks(self) -> list[Task]:
-        return [held.task for held in self._held.values()] + self._suspects
+        return [held.task for held in self._held.values()]
 
     # What waits for the database; done in order by one thread
 
@@ -238,7 +235,6 @@ class Worker:
         looked = self._claims.watched({one.task.job for one in held if one.seen is not None})
         now = time.monotonic()
         told = [_progress(one, one.task.job in looked, now) for one in held]
-        told += [Progress(task=task, step=0, steps=None) for task in list(self._suspects)]
         lost = self._claims.progress(told, self._lease)
         with self._lock:
             self._lost += lost

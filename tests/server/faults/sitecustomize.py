@@ -82,6 +82,37 @@ def jumping(seconds):
     time.time_ns = lambda: true_ns() + int(seconds * 1e9) * (-1) ** next(count)
 
 
+def deadly():
+    """A toy that dies of the word "deadly"."""
+    from pictura_toy.family import Toy
+
+    run = Toy.run
+
+    def dies(self, request, note):
+        if "deadly" in request.prompt:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run(self, request, note)
+
+    Toy.run = dies
+
+
+def hungry():
+    """A toy that needs a terabyte for the word "hungry"."""
+    import zlib
+
+    import torch
+    from pictura_toy.family import WORDS, Toy
+
+    evaluate, word = Toy.evaluate, zlib.crc32(b"hungry") % WORDS
+
+    def eats(self, net, variant, **inputs):
+        if net == "text" and (inputs["ids"] == word).any():
+            torch.empty(1 << 40, dtype=torch.uint8)
+        return evaluate(self, net, variant, **inputs)
+
+    Toy.evaluate = eats
+
+
 if ROLE:
     if os.environ.get("PICTURA_TEST_FAULT"):
         spec = json.loads(os.environ["PICTURA_TEST_FAULT"])
@@ -89,6 +120,9 @@ if ROLE:
             install(spec)
     if os.environ.get("PICTURA_TEST_CLOCK"):
         jumping(float(os.environ["PICTURA_TEST_CLOCK"]))
+    if os.environ.get("PICTURA_TEST_DEADLY") and ROLE == "worker":
+        deadly()
     if os.environ.get("PICTURA_TEST_MEMORY") and ROLE == "worker":
         most = int(os.environ["PICTURA_TEST_MEMORY"])
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        hungry()
