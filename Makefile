@@ -27,7 +27,7 @@ demo: $(VENV)/.local
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
 
-slow: $(VENV)/.dev
+slow: $(VENV)/.dev $(VENV)/.dashai
 	$(BIN)/python -m pytest -q -m slow || [ $$? = 5 ]  # 5: there is none at present
 
 lint: $(VENV)/.dev
@@ -71,4 +71,17 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.local
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) install -q $(CONSTRAINTS) -e '.[bench]'
+	touch $@
+
+# DashAI wants an older pandas and much else: it gets an environment of its own, which borrows the rest.
+$(VENV)/.dashai: pyproject.toml constraints.txt constraints-dashai.txt $(VENV)/.dev
+	rm -rf $(VENV)/dashai
+	$(BIN)/python -m venv $(VENV)/dashai
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $(VENV)/dashai/suite.pth
+	mv $(VENV)/dashai/suite.pth $(VENV)/dashai/lib/python3*/site-packages/
+	awk -F== '{name = tolower($$1); gsub(/[._]/, "-", name)} !seen[name]++' \
+	    constraints-dashai.txt constraints.txt > $(VENV)/dashai/constraints.txt
+	$(VENV)/dashai/bin/python -m pip --disable-pip-version-check install -q -c $(VENV)/dashai/constraints.txt \
+	    -e '.[dashai]' 2> $(VENV)/dashai.log \
+	|| { cat $(VENV)/dashai.log; rm -rf $(VENV)/dashai; echo 'DashAI cannot be installed; its tests are skipped.'; }
 	touch $@

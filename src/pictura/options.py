@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pictura.errors import ParameterError, shown
 
 if TYPE_CHECKING:
     from pictura.attachments import Kind
 
-__all__ = ["Option"]
+__all__ = ["Option", "parsed_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +30,22 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     attach: Kind | None = None
+
+
+def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
+    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
+
+    Raises ParameterError for one of the `reserved` names, which are given in other ways.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
+        if name in reserved:
+            raise ParameterError(f"option {name!r} has a place of its own; give it there", parameter=name)
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.generate import RESERVED, ModelOption, number, sampler_names
-from pictura.cli.options import parsed_options
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, say
 from pictura.cli.wording import Style, Styles, Syntax, Wildcards, text_options
+from pictura.options import parsed_options
 
 if TYPE_CHECKING:
     from pictura.batch import Report

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli.generate import SeedOption, model_names, number
-from pictura.cli.options import parsed_options
 from pictura.cli.show import progress, say
 from pictura.errors import Cancelled
+from pictura.options import parsed_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,14 +27,7 @@ from pictura.cli.conditioning import (
     conditions,
     steering,
 )
-from pictura.cli.options import (
-    ConfigOption,
-    DtypeOption,
-    HistoryOption,
-    LowMemoryOption,
-    VariantOption,
-    parsed_options,
-)
+from pictura.cli.options import ConfigOption, DtypeOption, HistoryOption, LowMemoryOption, VariantOption
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -50,6 +43,7 @@ from pictura.cli.wording import (
     text_options,
 )
 from pictura.errors import Cancelled, ParameterError, shown
+from pictura.options import parsed_options
 from pictura.request import Request
 
 if TYPE_CHECKING:

@@ -1,14 +1,10 @@
-"""Options that several commands share: how a model is loaded, and its own options as K=V."""
+"""Options that several commands share: how a model is loaded."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from pictura.errors import ParameterError, shown
 
 ConfigOption = Annotated[
     str | None,
@@ -32,8 +28,6 @@ LowMemoryOption = Annotated[
         help="Read the blocks of large networks from the file each time; by itself where they do not fit.",
     ),
 ]
-
-
 HistoryOption = Annotated[
     bool,
     typer.Option(
@@ -41,22 +35,3 @@ HistoryOption = Annotated[
         help="Keep the pictures in the history too (see pictura history); PICTURA_HISTORY=off keeps none.",
     ),
 ]
-
-
-def parsed_options(pairs: Sequence[str], reserved: Collection[str]) -> dict[str, Any]:
-    """`k=v` pairs; a value is read as JSON where it is (1, 0.5, true, [1,2]) and is a text otherwise.
-
-    Raises ParameterError for one of the `reserved` names, which are given in other ways.
-    """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ParameterError(f"option is {shown(pair)}; give NAME=VALUE", parameter="option")
-        if name in reserved:
-            raise ParameterError(f"option {name!r} has a place of its own; see --help", parameter=name)
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
