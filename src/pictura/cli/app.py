@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from pictura.cli import data, models
+from pictura.cli import data, history, models
 from pictura.cli.batch import batch
 from pictura.cli.compare import compare
 from pictura.cli.doctor import doctor
@@ -42,6 +42,7 @@ app.command()(inspect)
 app.command()(compare)
 app.command()(batch)
 app.add_typer(models.app, name="models")
+app.add_typer(history.app, name="history")
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)

@@ -31,8 +31,9 @@ class Blobs:
         """Store `data`; its digest, 64 hexadecimal digits. FileError where it cannot be kept."""
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest, suffix)
-        with suppress(FileError):  # it is there already; one that was damaged meanwhile is mended
+        with suppress(FileError, FileNotFoundError):  # there already; what was damaged meanwhile is mended
             read(target, digest)
+            _touch(target)
             return digest
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
@@ -75,6 +76,14 @@ def read(path: Path, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise FileError(f"the file {path.name} in {str(path.parent.parent)!r} is damaged")
     return data
+
+
+def _touch(path: Path) -> None:
+    """Say that somebody is about to need a file, so that it is not cleaned away as nobody's."""
+    try:
+        os.utime(path)
+    except PermissionError:  # of another user, whose it then is
+        return
 
 
 def _sync(folder: Path) -> None:

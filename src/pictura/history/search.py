@@ -29,7 +29,7 @@ from sqlalchemy import (
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.history.tables import collected, collections, pictures
 
-__all__ = ["MAX_LIMIT", "Query", "found", "places"]
+__all__ = ["MAX_LIMIT", "Query", "beginning", "found", "places"]
 
 MAX_LIMIT = 500
 
@@ -101,6 +101,12 @@ def places(connection: Connection, query: Query, every: int) -> tuple[int, tuple
     first = (numbered.c.place - 1) % every == 0
     rows = connection.execute(select(numbered).where(first).order_by(numbered.c.place)).all()
     return (rows[0].total if rows else 0), tuple(_cursor(row.seq + 1) for row in rows)
+
+
+def beginning(connection: Connection, digits: str) -> list[str]:
+    """Ids of pictures that begin with these hexadecimal digits; two at most, as more than one is too many."""
+    here = and_(pictures.c.id >= digits, pictures.c.id < digits + "g")
+    return list(connection.execute(select(pictures.c.id).where(here).limit(2)).scalars())
 
 
 def _wanted(query: Query, dialect: str) -> tuple[Select[Any], ColumnElement[int]]:
