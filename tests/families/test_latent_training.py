@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import diffusers
 import pytest
 import torch
 from PIL import Image
 
 from pictura.families.latent.training import Training
+from pictura.training.preference import DPO, Preferring
 from pipelines import family_of, pipeline
 
 DATA = [
@@ -92,3 +95,35 @@ def test_pictures_are_cut_from_the_middle():
     batch = ours.prepare(DATA)
     assert batch["image"].shape == (4, 3, 32, 32) and float(batch["image"].abs().max()) <= 1
     assert batch["size"].tolist() == [[32, 40 + i, 0, (8 + i) // 2, 32, 32] for i in range(4)]
+
+
+def test_preferences_count_as_diffusers_unet_errs():
+    """Wallace et al. 2023, eq. 14, with the networks and the scheduler of diffusers."""
+    pipe = pipeline("sd1", 1)
+    ours = family_of(pipe, "sd1")
+    tuned = Preferring(ours, DPO(beta=2000))
+    (unet,) = tuned.begin_training(None, drop_caption=0.0).values()
+    rng = torch.Generator().manual_seed(0)
+    for value in unet.parameters():
+        value.data += 0.003 * torch.randn(value.shape, generator=rng)
+    moved = copy.deepcopy(pipe.unet)
+    moved.load_state_dict(unet.state_dict())
+    losers = [Image.effect_noise((32, 36 + i), 30).convert("RGB") for i in range(4)]
+    pairs = [{**row, "losers": loser} for row, loser in zip(DATA, losers, strict=True)]
+    (loss,) = tuned.loss(tuned.prepare(pairs), torch.Generator().manual_seed(3)).values()
+
+    scheduler = diffusers.DDPMScheduler.from_config({**ours.scheduler, "clip_sample": False})
+    errors = {}
+    for side in ("images", "losers"):
+        batch = ours.prepare([{"images": pair[side], "prompts": pair["prompts"]} for pair in pairs])
+        z, _, noise, rng = noises(ours, batch)
+        times = torch.randint(1000, (4,), generator=rng)
+        with torch.no_grad():
+            text = pipe.text_encoder(batch["text_encoder"])[0]
+            for unet in (moved, pipe.unet):
+                answer = unet(scheduler.add_noise(z, noise, times), times, text).sample
+                errors[side, unet is moved] = ((answer - noise) ** 2).mean((1, 2, 3))
+    gained = {side: errors[side, True] - errors[side, False] for side in ("images", "losers")}
+    inside = -1000 * (gained["images"] - gained["losers"])
+    assert inside.abs().max() > 0.01
+    torch.testing.assert_close(loss.detach(), torch.log1p(torch.exp(-inside)).mean(), rtol=1e-4, atol=0)
