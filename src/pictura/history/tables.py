@@ -175,3 +175,14 @@ models = Table(
     Column("name", Text, primary_key=True),
     Column("description", Text, nullable=False),  # JSON, as its worker told it when it was last loaded
 )
+
+calls = Table(
+    "calls",  # that were not answered yet, or only just
+    METADATA,
+    Column("job_id", String(32), ForeignKey("jobs.id"), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("body_sha256", String(64), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),  # how often it was made
+    Column("made_at", BigInteger, nullable=False, index=True),
+    Column("answered_at", BigInteger, nullable=True),
+)

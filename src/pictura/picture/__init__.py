@@ -75,9 +75,11 @@ class Picture:
             self.image.convert("RGB").save(file, kind, **arguments)
         return path
 
-    def to_bytes(self, suffix: str = ".png") -> bytes:
-        """The file that `save` would write."""
+    def to_bytes(self, suffix: str = ".png", quality: int | None = None) -> bytes:
+        """The file that `save` would write. quality: of JPEG and WebP, 0..100, in place of the best."""
         kind, arguments = save_arguments(suffix, self._metadata())
+        if quality is not None and kind != "PNG":
+            arguments = {"exif": arguments["exif"], "xmp": arguments["xmp"], "quality": quality}
         buffer = io.BytesIO()
         self.image.convert("RGB").save(buffer, kind, **arguments)
         return buffer.getvalue()

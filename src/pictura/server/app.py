@@ -11,13 +11,15 @@ from fastapi import FastAPI
 from pictura import __version__
 from pictura.server import errors
 from pictura.server.guard import Guard
-from pictura.server.routes import about, files, health, images, jobs, page
+from pictura.server.routes import about, files, health, images, jobs, openai, page
 from pictura.server.service import Service
 from pictura.server.settings import Settings
 
 __all__ = ["create_app", "serve"]
 
-ROUTERS = (jobs.router, images.router, about.router, files.router, health.router, page.router)
+ROUTERS = (
+    jobs.router, images.router, about.router, files.router, health.router, page.router, openai.router,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from pictura.errors import InputError, ParameterError, PicturaError, PresetError
+from pictura.errors import InputError, ParameterError, PicturaError, PresetError, shown
 
-__all__ = ["Busy", "Forbidden", "Unauthorised", "UnknownModel", "answer", "install"]
+__all__ = ["Busy", "Forbidden", "Late", "Unauthorised", "UnknownModel", "answer", "body_of", "install"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,12 @@ class Busy(PicturaError):
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Late(Busy):
+    """It takes longer than an answer may; asked again, the same picture may be there."""
+
+    http_status = 503
 
 
 class Unauthorised(InputError):
@@ -81,15 +87,18 @@ def answer(
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthorised):
         headers["www-authenticate"] = "Bearer"
-    if status >= 500 and status != 503:
+    if status == 409 or (status >= 500 and status != 503):
         headers["x-should-retry"] = "false"  # OpenAI's clients would ask three times
-    return JSONResponse(_body(path, error, status), status, headers)
+    if path == "/" or path.startswith("/models/"):
+        headers["x-error-message"] = shown(str(error), 1000)[1:-1].encode("ascii", "replace").decode()
+    return JSONResponse(body_of(path, error, status), status, headers)
 
 
-def _body(path: str, error: PicturaError, status: int) -> dict[str, Any]:
+def body_of(path: str, error: PicturaError, status: int) -> dict[str, Any]:
+    """What the answer says, in the envelope of the format that `path` belongs to."""
     parameter = getattr(error, "parameter", None)
     message = str(error) or type(error).__name__
-    if path.startswith("/v1/"):
+    if path.startswith(("/v1/", "/openai/")):
         kind = "invalid_request_error" if status < 500 else "server_error"
         return {"error": {"message": message, "type": kind, "param": parameter, "code": _code(error, status)}}
     if path.startswith("/sdapi/"):

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from pictura import presets
 from pictura.errors import ParameterError, PicturaError, did_you_mean, shown
 from pictura.history import Entry, History
+from pictura.history.calls import Calls
 from pictura.history.claims import Claims
 from pictura.history.jobs import ENDED, Job, Jobs
 from pictura.request import Request, random_seed
@@ -39,6 +41,8 @@ class Service:
         self.history = History(settings.url, settings.folder)
         self.jobs = Jobs(self.history)
         self.claims = Claims(self.history)
+        self.calls = Calls(self.jobs)
+        self._line: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
         self.watching = Watching(self.jobs, self.url)
         self.supervisor = Supervisor(self.claims, self._pool(), self.place, settings.memory or _most_memory())
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,12 +77,14 @@ class Service:
         owner: str = "",
         key: str | None = None,
         said: bytes | None = None,
+        attempt: int | None = None,
     ) -> Job:
         """Accept a job; when this returns it is stored and will be made.
 
         Models and seeds are filled in here, so that a task made twice is the same picture. key: an
-        idempotency key, held against `said`, the body that the client sent. UnknownModel, ParameterError,
-        Busy, KeyConflict.
+        idempotency key, held against `said`, the body that the client sent. attempt: how often a client
+        that repeats what was not answered has said the same before; `answered` is to follow. UnknownModel,
+        ParameterError, Busy, KeyConflict.
         """
         limits = self.settings.limits
         if not 1 <= len(requests) <= limits.images:
@@ -87,7 +93,16 @@ class Service:
             )
         said = "\n".join(request.to_json() for request in requests).encode() if said is None else said
         ready = [self._ready(request) for request in requests]
-        return await self.thread(self._submit, ready, owner, key, said)
+        if attempt is None or key is not None:
+            return await self.thread(self._submit, ready, owner, key, said)
+        # One after the other: a first call may still be on its way into the database.
+        line = self._line.setdefault((owner, said), asyncio.Lock())
+        async with line:
+            return await self.thread(self._submit_call, ready, owner, said, attempt)
+
+    async def answered(self, id: str) -> None:
+        """The client of a job that was submitted with an `attempt` has its answer."""
+        await self.thread(self.calls.answered, id)
 
     async def job(self, id: str) -> Job:
         """NotFound where there is none."""
@@ -174,10 +189,21 @@ class Service:
             await asyncio.sleep(SUPERVISE)
 
     def _submit(self, requests: list[Request], owner: str, key: str | None, said: bytes) -> Job:
+        self._refuse_when_full(requests)
+        return self.jobs.submit(requests, owner=owner, key=key, said=said)
+
+    def _submit_call(self, requests: list[Request], owner: str, said: bytes, attempt: int) -> Job:
+        try:
+            self._refuse_when_full(requests)
+        except Busy:
+            self.calls.settled(owner=owner, said=said)
+            raise
+        return self.calls.submit(requests, owner=owner, said=said, attempt=attempt)
+
+    def _refuse_when_full(self, requests: list[Request]) -> None:
         waiting, most = self.claims.waiting(), self.settings.limits.queue
         if waiting + len(requests) > most:
             raise Busy(f"the queue is full ({waiting} pictures wait); ask again later", retry_after=2)
-        return self.jobs.submit(requests, owner=owner, key=key, said=said)
 
     def _ready(self, request: Request) -> Request:
         """With a model and a seed, within the limits, and without places on this machine."""

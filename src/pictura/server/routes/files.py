@@ -12,12 +12,14 @@ from PIL import Image
 from pictura.errors import FileError, NotFound
 from pictura.history import Entry
 from pictura.picture import Picture
+from pictura.server.answers import TYPES, encoded
 from pictura.server.routes import service
 from pictura.server.service import Service
 
 router = APIRouter(prefix="/images", tags=["images"])
 
 Serving = Annotated[Service, Depends(service)]
+Quality = Annotated[int | None, Query(ge=0, le=100)]
 FOREVER = "public, max-age=31536000, immutable"  # a picture never changes
 
 
@@ -30,6 +32,18 @@ async def picture(id: str, serving: Serving) -> FileResponse:
     return FileResponse(entry.path, media_type="image/png", headers={"cache-control": FOREVER})
 
 
+@router.get("/{id}.jpeg", response_class=Response)
+async def jpeg(id: str, serving: Serving, quality: Quality = None) -> Response:
+    """The same as JPEG, the best one unless `quality` says otherwise."""
+    return await _converted(id, serving, "jpeg", quality)
+
+
+@router.get("/{id}.webp", response_class=Response)
+async def webp(id: str, serving: Serving, quality: Quality = None) -> Response:
+    """The same as WebP, without loss unless `quality` says otherwise."""
+    return await _converted(id, serving, "webp", quality)
+
+
 @router.get("/{id}/thumbnail", response_class=Response)
 async def thumbnail(
     id: str, serving: Serving, width: Annotated[int, Query(ge=16, le=1024)] = 256
@@ -38,6 +52,11 @@ async def thumbnail(
     entry = await serving.entry(id)
     content = await serving.thread(_small, entry, width)
     return Response(content, media_type="image/webp", headers={"cache-control": FOREVER})
+
+
+async def _converted(id: str, serving: Service, kind: str, quality: int | None) -> Response:
+    content = await serving.thread(encoded, await serving.entry(id), kind, quality)
+    return Response(content, media_type=TYPES[kind], headers={"cache-control": FOREVER})
 
 
 def _small(entry: Entry, width: int) -> bytes:

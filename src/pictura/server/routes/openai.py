@@ -1,0 +1,77 @@
+"""/v1: OpenAI's Images API and models; /openai/deployments: the same as Azure has it.
+
+https://platform.openai.com/docs/api-reference/images
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi import Request as Asked
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from pictura.server import openai_images as images
+from pictura.server.answers import Call
+from pictura.server.bodies import parsed
+from pictura.server.errors import UnknownModel
+from pictura.server.fields import Fields
+from pictura.server.guard import Caller
+from pictura.server.routes import caller, post, service
+from pictura.server.service import Service
+
+router = APIRouter(tags=["openai"])
+
+Serving = Annotated[Service, Depends(service)]
+Calling = Annotated[Caller, Depends(caller)]
+STARTED = int(time.time())
+
+
+@post(router, "/v1/images/generations")
+async def generations(asked: Asked, serving: Serving, calling: Calling) -> Response:
+    """Make pictures from a prompt."""
+    call = await Call.of(serving, asked, calling)
+    return await _made(call, Fields(parsed(await asked.body())))
+
+
+@post(router, "/openai/deployments/{deployment}/images/generations")
+async def azure_generations(deployment: str, asked: Asked, serving: Serving, calling: Calling) -> Response:
+    """Make pictures from a prompt: Azure's form, in which the deployment is the model."""
+    call = await Call.of(serving, asked, calling)
+    return await _made(call, Fields(parsed(await asked.body()) | {"model": deployment}))
+
+
+@router.get("/v1/models")
+async def models(serving: Serving) -> dict[str, Any]:
+    """The models that this server offers."""
+    return {"object": "list", "data": [_model(one["name"]) for one in await serving.models()]}
+
+
+@router.get("/v1/models/{id:path}")
+async def model(id: str, serving: Serving) -> dict[str, Any]:
+    """One of them."""
+    name = id.rstrip("/")
+    if name not in serving.offered():
+        serving.place(name)
+        raise UnknownModel(f"model {name!r} is not offered here")
+    return _model(name)
+
+
+async def _made(call: Call, fields: Fields) -> Response:
+    wanted = images.wanted(fields, call.serving.settings.limits.images)
+    requests = images.requests(call.serving, fields, wanted)
+    job = await call.submit(requests)
+    if wanted.stream:
+        return StreamingResponse(
+            images.events(call, job, wanted),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+    job = await call.ended(job)
+    reply = await call.serving.thread(images.reply, job, wanted, str(call.asked.base_url))
+    return JSONResponse(reply, background=await call.at_end(job))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": STARTED, "owned_by": "pictura"}
