@@ -49,7 +49,7 @@ def test_both_make_the_same_picture(call, model, tmp_path):
 
 @pytest.mark.parametrize("value", ["1", "true", "null", "a=b", "", "[", '"', "é", "x y", 1, 0.5, None, True])
 def test_options_come_back_as_they_were(value):
-    from pictura.cli.options import parsed_options
+    from pictura.options import parsed_options
 
     request = Request(prompt="", options={"given": value, "nested": [{"path": "/a b", "weight": 0.5}]})
     words = shlex.split(again.command(request))

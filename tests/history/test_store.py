@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pictura
 from pictura.errors import FileError, InputError, ParameterError
 from pictura.history import History
 from pictura.history.database import migrate
@@ -181,6 +187,22 @@ def test_many_threads_write_at_once(history, picture):
     for thread in threads:
         thread.join()
     assert not errors and history.count() == 30 and history.collections() == {"all": 30}
+
+
+def test_a_current_history_opens_without_alembic_and_beside_a_writer(tmp_path):
+    with History(None, tmp_path) as history:
+        history.count()
+    with sqlite3.connect(tmp_path / "history.sqlite", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        code = (
+            "import sys; from pictura.history import History; "
+            "print(History(None, sys.argv[1]).count(), 'alembic' in sys.modules)"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(Path(pictura.__file__).parents[1])}
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        out = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=25).stdout
+        assert out.split() == [b"0", b"False"]
+    writer.close()
 
 
 def test_migrations_up_and_down_with_data(history, picture):
