@@ -3,7 +3,7 @@
 The same server is asked by a bare loop over sockets that reads nothing of the answers, by `astream` and
 `stream`, and by the openai package. Server and clients have cores of their own where there are four or more,
 and the server then never sleeps. Rows are whole rounds of requests, since a last round that is not full takes
-as long as one that is. Memory is read before and after many rows.
+as long as one that is. No history is kept but where it says so. Memory is read before and after many rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import Any
 from _common import arguments, in_turn, machine, spread, write
 
 from pictura import TextToImage
+from pictura.history import History
 
 AT_ONCE, SECONDS = 256, 0.05
+KEPT = "stream, kept in a history"
 BODY = b'{"model":"m","prompt":"a cat"}'
 CALL = b"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -46,12 +49,12 @@ async def bare(port: int, count: int) -> None:
 
 
 async def astreamed(model: TextToImage, count: int) -> None:
-    async for _ in model.astream(prompts(count)):
+    async for _ in model.astream(prompts(count), history=False):
         pass
 
 
-def streamed(model: TextToImage, count: int) -> None:
-    for _ in model.stream(prompts(count)):
+def streamed(model: TextToImage, count: int, history: History | bool = False) -> None:
+    for _ in model.stream(prompts(count), history=history):
         pass
 
 
@@ -106,6 +109,8 @@ def main() -> None:
     if ours:
         os.sched_setaffinity(server.pid, theirs)
         os.sched_setaffinity(0, ours)
+    folder = tempfile.TemporaryDirectory()
+    history = History(folder=Path(folder.name))
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
@@ -116,6 +121,7 @@ def main() -> None:
             "bare sockets": (lambda: asyncio.run(bare(port, rows)), rows),
             "astream": (lambda: asyncio.run(astreamed(model, rows)), rows),
             "stream": (lambda: streamed(model, rows), rows),
+            KEPT: (lambda: streamed(model, few, history), few),
             "openai package": (lambda: asyncio.run(openais(port, few)), few),
         }
         used: dict[str, list[float]] = {name: [] for name in ways}
@@ -130,6 +136,8 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
+        history.close()
+        folder.cleanup()
     possible = AT_ONCE / SECONDS
     told = {name: spread(values, 0) for name, values in rates.items()}
     bare_rate = told["bare sockets"]["median"]

@@ -27,7 +27,7 @@ from pictura.request import MAX_SIDE
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Kind", "attached", "open_file", "open_picture", "recorded"]
+__all__ = ["Kind", "attached", "open_file", "open_picture", "picture_file", "recorded"]
 
 Kind = Literal["picture", "file"]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -71,8 +71,13 @@ def open_picture(record: Mapping[str, Any], parameter: str) -> Image.Image:
 
     ParameterError where no copy with the recorded digest is left.
     """
-    place = _picture_place(record, parameter)
-    return _decoded(place.read_bytes(), parameter, shown(str(record.get("path") or "the picture")))
+    data = picture_file(record, parameter)
+    return _decoded(data, parameter, shown(str(record.get("path") or "the picture")))
+
+
+def picture_file(record: Mapping[str, Any], parameter: str) -> bytes:
+    """The bytes of the picture's file; ParameterError where no copy with the recorded digest is left."""
+    return _picture_place(record, parameter).read_bytes()
 
 
 def open_file(record: Mapping[str, Any], parameter: str) -> Path:

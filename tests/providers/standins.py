@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -96,16 +96,31 @@ def pictura_server(asked: Asked, server: Loopback) -> Any:
         return Answer(202, {"id": name, "status": "queued", "images": [], "failures": []})
     first, _, count = unquote(asked.path.split("/")[3]).partition("/")
     if asked.path.endswith("/events"):
-        events = [("step", {"index": 0, "step": 1, "total": 2}),
-                  ("preview", {"index": 0, "step": 1, "total": 2, "image": b64(size=SIZE)})]  # fmt: skip
-        text = "".join(f"id: 1\nevent: {kind}\ndata: {json.dumps(body)}\n\n" for kind, body in events)
-        return Answer(body=iter([text.encode()]), headers={"content-type": "text/event-stream"})
-    seeds = [int(first) + index for index in range(int(count))]
-    images = [
-        {"id": str(index), "index": index, "seed": seed, "url": f"/files/{seed}.png"}
-        for index, seed in enumerate(seeds)
-    ]
+        return Answer(
+            body=pictura_events(int(first), int(count), int(asked.headers.get("last-event-id", 0))),
+            headers={"content-type": "text/event-stream"},
+        )
+    images = [pictura_image(index, int(first) + index) for index in range(int(count))]
     return {"id": f"{first}/{count}", "status": "done", "images": images, "failures": []}
+
+
+def pictura_image(index: int, seed: int) -> dict[str, Any]:
+    return {"id": str(index), "index": index, "seed": seed, "url": f"/files/{seed}.png"}
+
+
+def pictura_events(first: int, count: int, after: int) -> Iterator[bytes]:
+    """What is kept has a number; the connection is lost after the first picture of several."""
+    if after == 0:
+        step = {"index": 0, "step": 1, "total": 2}
+        yield f": keep-alive\n\nevent: step\ndata: {json.dumps(step)}\n\n".encode()
+        yield f"event: preview\ndata: {json.dumps({**step, 'image': b64(size=SIZE)})}\n\n".encode()
+    pictures = [("picture", pictura_image(index, first + index)) for index in range(count)]
+    kept = [("status", {"status": "running"}), *pictures, ("status", {"status": "done"})]
+    for number, (kind, body) in enumerate(kept, 1):
+        if number > after:
+            yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(body)}\n\n".encode()
+        if number == 2 > after and count > 1:
+            return
 
 
 def pictura_file(asked: Asked, server: Loopback) -> Answer:

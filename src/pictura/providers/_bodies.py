@@ -68,6 +68,12 @@ class Events:
     def __init__(self) -> None:
         self._text = bytearray()
         self._searched = 0
+        self.last = ""  # the id of the last one that had one: from where to go on after a lost connection
+
+    @property
+    def here(self) -> bool:
+        """Whether a next one has come already."""
+        return b"\n\n" in self._text and not self._text.startswith(b":")
 
     def next(self) -> Flow[tuple[str, str] | None]:
         """(event, data) of the next one, None when the stream has ended."""
@@ -77,7 +83,7 @@ class Events:
                 block = bytes(self._text[:at])
                 del self._text[: at + 2]
                 self._searched = 0
-                if (event := _event(block)) is not None:
+                if (event := self._event(block)) is not None:
                     return event
                 continue
             self._searched = max(0, len(self._text) - 1)
@@ -86,20 +92,21 @@ class Events:
             reply: Reply = yield More()
             if not reply.content:
                 last, self._text = bytes(self._text), bytearray()
-                return _event(last)
+                return self._event(last)
             self._text += reply.content.replace(b"\r\n", b"\n")
 
-
-def _event(block: bytes) -> tuple[str, str] | None:
-    kind, data = "message", []
-    for line in block.decode("utf-8", "replace").split("\n"):
-        name, _, value = line.rstrip("\r").partition(":")
-        value = value.removeprefix(" ")
-        if name == "event":
-            kind = value
-        elif name == "data":
-            data.append(value)
-    return (kind, "\n".join(data)) if data else None
+    def _event(self, block: bytes) -> tuple[str, str] | None:
+        kind, data = "message", []
+        for line in block.decode("utf-8", "replace").split("\n"):
+            name, _, value = line.rstrip("\r").partition(":")
+            value = value.removeprefix(" ")
+            if name == "event":
+                kind = value
+            elif name == "data":
+                data.append(value)
+            elif name == "id":
+                self.last = value
+        return (kind, "\n".join(data)) if data else None
 
 
 def from_base64(text: object) -> bytes:

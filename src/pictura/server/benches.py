@@ -18,6 +18,7 @@ from pictura.inputs import Item, Model, complete
 from pictura.options import Option
 from pictura.picture import Failure, Picture, Preview, Step
 from pictura.request import Request
+from pictura.server.outside import refuse_names
 
 if TYPE_CHECKING:
     from pictura.drawing import Told
@@ -125,6 +126,7 @@ class _Here:
         self._tickets: dict[int, Any] = {}
 
     def start(self, key: int, request: Request) -> None:
+        refuse_names(request, self._model.family.options)
         done, ignored = complete(request, self._model)
         self._tickets[key] = self._studio.start(Item(index=key, request=done, ignored=ignored), self._told)
 
@@ -172,6 +174,7 @@ class _Far:
         self._calls = 0
 
     def start(self, key: int, request: Request) -> None:
+        refuse_names(request, self._drawn._model.family.options)
         events = self._drawn.stream(request.amended(model=None))
         self._gone[key] = gone = threading.Event()
         self._calls += 1

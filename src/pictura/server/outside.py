@@ -11,9 +11,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from pictura.errors import ParameterError, did_you_mean, shown
+from pictura.options import Option
 from pictura.request import Options, Request
 
-__all__ = ["lora_names", "placed", "without_paths"]
+__all__ = ["lora_names", "placed", "refuse_names", "without_paths"]
 
 SUFFIX = ".safetensors"
 
@@ -34,6 +35,21 @@ def placed(request: Request, folder: Path | None) -> Request:
         return request
     found = [_lora(one, folder) if isinstance(one, Mapping) and "name" in one else one for one in given]
     return request.amended(options=Options({**options, "lora": found}))
+
+
+def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
+    """ParameterError where an option that takes files is a text, or a list of texts: a path on this machine.
+
+    options: what the model declares, which only those who hold it know.
+    """
+    for name, value in request.options.items():
+        texts = value if isinstance(value, tuple) else (value,)
+        known = options.get(name)
+        if known is not None and known.attach is not None and any(isinstance(one, str) for one in texts):
+            raise ParameterError(
+                f"{name} names a file, which is not possible here; send the picture to /api/attachments",
+                parameter=name,
+            )
 
 
 def without_paths(value: Any) -> Any:
