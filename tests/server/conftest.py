@@ -42,9 +42,11 @@ class Server:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=environment | self.environment,
         )  # fmt: skip
-        told = threading.Event()
+        told, before = threading.Event(), len(self.log)
         threading.Thread(target=self._read, args=(self.process, told), daemon=True).start()
-        if not told.wait(60) or self.process.poll() is not None:
+        told.wait(120)
+        if not any("Pictura is at" in line for line in self.log[before:]):
+            self.process.wait(30)
             raise RuntimeError("the server did not start:\n" + "\n".join(self.log))
         if ready:
             self.until(lambda: self.get("/readyz").status_code == 200)
@@ -60,7 +62,7 @@ class Server:
                     told.set()
         told.set()
 
-    def until(self, true: Any, seconds: float = 60) -> Any:
+    def until(self, true: Any, seconds: float = 120) -> Any:
         """What `true()` gives as soon as it is true; connections may fail until then."""
         end = time.monotonic() + seconds
         while True:
@@ -89,7 +91,7 @@ class Server:
         found: dict[str, Any] = self.get(f"/api/jobs/{id}").json()
         return found
 
-    def ended(self, id: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, id: str, seconds: float = 120) -> dict[str, Any]:
         ended = ("done", "failed", "cancelled")
         found: dict[str, Any] = self.until(lambda: (job := self.job(id))["status"] in ended and job, seconds)
         return found

@@ -39,6 +39,9 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="A file with the API keys, one a line; or set PICTURA_API_KEY.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1000, help="Workers for each model: as many as there are devices.")
+    ] = 1,
     engine: Annotated[str, typer.Option(help="Where workers run: local, or ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="The address of a Ray cluster.")] = None,
     memory: Annotated[
@@ -56,6 +59,7 @@ def serve(
         url=database or os.environ.get("PICTURA_DATABASE") or None,
         folder=folder,
         keys=_keys(api_key_file),
+        workers=workers,
         engine=engine,
         address=address,
         memory=None if memory is None else int(memory * 1e9),

@@ -246,14 +246,12 @@ class Claims:
         with begin(self.history.engine) as connection:
             connection.execute(delete(workers).where(workers.c.id == id))
 
-    def bury(self, pid: int) -> None:
-        """A worker of this machine is known to be dead: others need not wait for its leases to end."""
+    def bury(self, id: str) -> None:
+        """A worker is known to be dead: others need not wait for its leases to end."""
         with begin(self.history.engine) as connection:
-            here = (workers.c.host == socket.gethostname()) & (workers.c.pid == pid)
-            ids = connection.execute(select(workers.c.id).where(here)).scalars().all()
-            mine = tasks.c.worker.in_(ids) & (tasks.c.state == "running")
+            mine = (tasks.c.worker == id) & (tasks.c.state == "running")
             connection.execute(update(tasks).where(mine).values(lease_until=0.0))
-            connection.execute(delete(workers).where(workers.c.id.in_(ids)))
+            connection.execute(delete(workers).where(workers.c.id == id))
 
     def workers(self) -> list[Worker]:
         """Those that told of themselves within `GONE` seconds."""

@@ -17,7 +17,6 @@ class Hand(Protocol):
     """A worker that was started."""
 
     error: str | None  # why the model could not be loaded, where it was that
-    pid: int | None  # where it is a process of this machine
 
     @property
     def alive(self) -> bool: ...
@@ -31,9 +30,9 @@ class Hand(Protocol):
 
 
 class Pool(Protocol):
-    """Where workers are started."""
+    """Where workers are started. id: what they are to call themselves in the database."""
 
-    def start(self, name: str, place: str) -> Hand: ...
+    def start(self, id: str, name: str, place: str) -> Hand: ...
     def close(self) -> None: ...
 
 
@@ -43,8 +42,8 @@ class Processes:
     def __init__(self, *, url: str | None, folder: Path, grace: float) -> None:
         self._url, self._folder, self._grace = url, folder, grace
 
-    def start(self, name: str, place: str) -> Hand:
-        arguments = [name, place, self._url or "", str(self._folder), str(self._grace)]
+    def start(self, id: str, name: str, place: str) -> Hand:
+        arguments = [id, name, place, self._url or "", str(self._folder), str(self._grace)]
         command = [sys.executable, "-m", "pictura.server.worker", *arguments]
         return _Process(
             subprocess.Popen(
@@ -63,7 +62,6 @@ class Processes:
 class _Process:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.pid: int | None = process.pid
         self.error: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -44,7 +44,10 @@ class Service:
         self.calls = Calls(self.jobs)
         self._line: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
         self.watching = Watching(self.jobs, self.url)
-        self.supervisor = Supervisor(self.claims, self._pool(), self.place, settings.memory or _most_memory())
+        memory = settings.memory or _most_memory()
+        self.supervisor = Supervisor(
+            self.claims, self._pool(), self.place, memory=memory, workers=settings.workers
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     # Its life
@@ -172,9 +175,12 @@ class Service:
     # Inside
 
     def _pool(self) -> Pool:
-        return Processes(
-            url=self.settings.url, folder=self.history.folder.absolute(), grace=self.settings.grace
-        )
+        settings, folder = self.settings, self.history.folder.absolute()
+        if settings.engine == "local":
+            return Processes(url=settings.url, folder=folder, grace=settings.grace)
+        from pictura.server.on_ray import Actors
+
+        return Actors(address=settings.address, url=settings.url, folder=folder, grace=settings.grace)
 
     async def _supervise(self) -> None:
         while True:

@@ -41,6 +41,7 @@ class Settings:
     url: str | None = None
     folder: Path | None = None
     keys: tuple[str, ...] = ()
+    workers: int = 1  # of each model
     engine: str = "local"
     address: str | None = None  # of a Ray cluster
     memory: int | None = None

@@ -1,42 +1,50 @@
-"""Keeps workers going: starts one for each model that tasks wait for, restarts the dead, retires the idle."""
+"""Keeps workers going: starts them for models that tasks wait for, restarts the dead, retires the idle."""
 
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pictura.errors import EngineError, PicturaError
-from pictura.history.claims import Claims
+from pictura.history.claims import Claims, Worker
 from pictura.server.processes import Hand, Pool
 
 __all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-EARLY_DEATHS = 3  # before it was ready; then the tasks that wait for it are failed
+EARLY_DEATHS = 3  # before one was ready; then the tasks that wait for the model are failed
 LATER = 2.0  # seconds to wait after a death, doubled with each
 
 
 @dataclass
 class _Crew:
-    """What is known of the worker of a model."""
+    """The workers of a model, by their ids in the database."""
 
     place: str
-    hand: Hand | None = None
-    ready: bool = False
-    deaths: int = 0  # since it was last ready
+    hands: dict[str, Hand] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
+    deaths: int = 0  # since one was last ready
     not_before: float = 0.0
     used: float = 0.0
     retired: bool = False
 
 
 class Supervisor:
-    """place: where the model of a name lies, PresetError for none. memory: bytes for all workers together."""
+    """place: where the model of a name lies, PresetError for none. memory: bytes for all workers together.
 
-    def __init__(self, claims: Claims, pool: Pool, place: Callable[[str], str], memory: int) -> None:
-        self._claims, self._pool, self._place, self._memory = claims, pool, place, memory
+    workers: how many each model has; several gain where there are several devices or machines.
+    """
+
+    def __init__(
+        self, claims: Claims, pool: Pool, place: Callable[[str], str], *, memory: int, workers: int = 1
+    ) -> None:
+        self._claims, self._pool, self._place = claims, pool, place
+        self._memory, self._workers = memory, workers
         self._crews: dict[str, _Crew] = {}
         self._wanted: set[str] = set()  # preloads
 
@@ -48,7 +56,7 @@ class Supervisor:
         """loading, ready or failed, of the models that were ever started here."""
         said = {}
         for name, crew in self._crews.items():
-            if crew.hand is not None and crew.hand.alive and not crew.retired:
+            if crew.hands and not crew.retired:
                 said[name] = "ready" if crew.ready else "loading"
             elif crew.deaths:
                 said[name] = "failed"
@@ -56,26 +64,28 @@ class Supervisor:
 
     def look(self) -> None:
         """Do what is to be done now; called several times a second. Blocks for the database."""
-        told = {worker.model: worker for worker in self._claims.workers()}
+        told = {worker.id: worker for worker in self._claims.workers()}
         now = time.monotonic()
         for name, crew in self._crews.items():
-            worker = told.get(name)
-            if worker is not None and worker.state == "ready":
-                crew.ready, crew.deaths = True, 0
-                if worker.stats.get("held"):
-                    crew.used = now
-            if crew.hand is not None and not crew.hand.alive:
-                self._buried(name, crew, now)
-        for name in sorted({*self._claims.wanted(), *self._wanted}):
+            for id in crew.hands:
+                if id in told and told[id].state == "ready":
+                    crew.ready.add(id)
+                    crew.deaths = 0
+                    if told[id].stats.get("held"):
+                        crew.used = now
+            for id, hand in list(crew.hands.items()):
+                if not hand.alive:
+                    self._buried(name, crew, id, now)
+        for name in sorted({*self._claims.wanted(), *self._wanted, *self._short()}):
             self._wanted.discard(name)
             try:
-                self._ensure(name, now)
+                self._ensure(name, now, told)
             except PicturaError as error:
                 self._claims.fail_waiting(name, error)
 
     def stop(self, grace: float) -> None:
         """Ask all workers to end, and end those that do not within `grace` seconds."""
-        hands = [crew.hand for crew in self._crews.values() if crew.hand is not None and crew.hand.alive]
+        hands = [hand for crew in self._crews.values() for hand in crew.hands.values()]
         for hand in hands:
             hand.retire()
         until = time.monotonic() + grace + 2
@@ -86,53 +96,61 @@ class Supervisor:
                 hand.kill()
         self._pool.close()
 
-    def _ensure(self, name: str, now: float) -> None:
+    def _short(self) -> list[str]:
+        """Models that have lost some of their workers."""
+        return [n for n, crew in self._crews.items() if 0 < len(crew.hands) < self._workers]
+
+    def _ensure(self, name: str, now: float, told: dict[str, Worker]) -> None:
         crew = self._crews.get(name)
         if crew is None:
             crew = self._crews[name] = _Crew(self._place(name))
         crew.used = now
-        if crew.hand is not None and crew.hand.alive:
+        if now < crew.not_before or (crew.retired and crew.hands):  # those that leave are waited for
             return
-        if now < crew.not_before:
-            return
-        self._make_room(name)
-        _log.info("starting a worker for model %r", name)
-        crew.hand, crew.ready, crew.retired = self._pool.start(name, crew.place), False, False
+        crew.retired = False
+        if not crew.hands:
+            self._make_room(name, told)
+        while len(crew.hands) < self._workers:
+            id = f"{os.uname().nodename}-{secrets.token_hex(8)}"
+            _log.info("starting worker %s for model %r", id, name)
+            crew.hands[id] = self._pool.start(id, name, crew.place)
 
-    def _buried(self, name: str, crew: _Crew, now: float) -> None:
-        assert crew.hand is not None
-        if crew.hand.pid is not None:
-            self._claims.bury(crew.hand.pid)
-        error, crew.hand = crew.hand.error, None
+    def _buried(self, name: str, crew: _Crew, id: str, now: float) -> None:
+        hand, was_ready = crew.hands.pop(id), id in crew.ready
+        crew.ready.discard(id)
+        self._claims.bury(id)
         if crew.retired:
-            crew.ready = False
             return
         crew.deaths += 1
-        crew.not_before = now + (0 if crew.ready else LATER * 2 ** (crew.deaths - 1))
-        if error is None:
-            _log.warning("the worker of model %r died", name)
-        if not crew.ready and error is None and crew.deaths >= EARLY_DEATHS:
+        crew.not_before = now + (0 if was_ready else LATER * 2 ** (crew.deaths - 1))
+        if hand.error is None:
+            _log.warning("worker %s of model %r died", id, name)
+        if was_ready:
+            self._wanted.add(name)
+        if not was_ready and not crew.ready and hand.error is None and crew.deaths >= EARLY_DEATHS:
             reason = (
                 f"model {name!r} cannot be loaded: its worker died {crew.deaths} times; it may be too large"
             )
             self._claims.fail_waiting(name, EngineError(reason))
-        crew.ready = False
 
-    def _make_room(self, name: str) -> None:
+    def _make_room(self, name: str, told: dict[str, Worker]) -> None:
         """Retire idle workers, the least recently used first, while all together take too much memory."""
-        told = {worker.model: worker for worker in self._claims.workers()}
-        taken = sum(int(worker.stats.get("memory", 0)) for worker in told.values())
-        idle = [
-            (crew.used, other, crew)
-            for other, crew in self._crews.items()
-            if other != name and crew.hand is not None and crew.hand.alive and not crew.retired
-            and other in told and not told[other].stats.get("held")
-        ]  # fmt: skip
-        for _, other, crew in sorted(idle, key=lambda one: one[0]):
+
+        def memory(crew: _Crew) -> int:
+            return sum(int(told[id].stats.get("memory", 0)) for id in crew.hands if id in told)
+
+        def idle(crew: _Crew) -> bool:
+            return all(id in told and not told[id].stats.get("held") for id in crew.hands)
+
+        others = [(n, c) for n, c in self._crews.items() if n != name and c.hands]
+        taken = sum(memory(crew) for _, crew in others)
+        for other, crew in sorted(others, key=lambda one: one[1].used):
             if taken < self._memory:
                 return
-            assert crew.hand is not None
-            _log.info("retiring the worker of model %r to make room", other)
-            crew.hand.retire()
+            if crew.retired or not idle(crew):
+                continue
+            _log.info("retiring the workers of model %r to make room", other)
+            for hand in crew.hands.values():
+                hand.retire()
             crew.retired = True
-            taken -= int(told[other].stats.get("memory", 0))
+            taken -= memory(crew)

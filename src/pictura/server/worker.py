@@ -1,6 +1,6 @@
 """A worker: claims the tasks of one model, draws them together, keeps the pictures.
 
-    python -m pictura.server.worker NAME PLACE [URL] FOLDER GRACE
+    python -m pictura.server.worker ID NAME PLACE URL FOLDER GRACE
 
 One thread draws; another does all that waits for the database or the disk. Nothing that was claimed is lost
 when the process dies: its leases end and others take over. It ends when its standard input is closed, which
@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 import logging
-import os
 import queue
 import resource
 import signal
@@ -313,7 +312,7 @@ def serve(name: str, place: str, history: History, *, id: str, stopped: threadin
 
 def main(arguments: Iterable[str]) -> int:
     """See the module."""
-    name, place, url, folder, grace = arguments
+    id, name, place, url, folder, grace = arguments
     stopped = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; whoever started us decides
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -324,7 +323,6 @@ def main(arguments: Iterable[str]) -> int:
         stopped.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    id = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
     with History(url or None, folder) as history:
         return serve(name, place, history, id=id, stopped=stopped, grace=float(grace))
 
