@@ -4,7 +4,7 @@
     app         the routes, put together               routes/    one file for each wire format
     outside     requests as strangers may write and read them
     service     submit, wait, watch: what every wire format is made of
-    supervisor  starts, restarts and retires workers   processes  workers as processes here; on_ray
+    supervisor  starts, restarts and retires workers   processes  where they run: here; on_ray: a cluster
     worker      claims tasks, draws them, keeps them   benches    how a worker draws: here or far away
 
 The database is the only thing that they share, so either side may die and be started again at any time, and
