@@ -167,6 +167,25 @@ def pg(postgres):
 
 
 @pytest.fixture(scope="session")
+def keyed(tmp_path_factory):
+    """A server with keys, and the keys by name: all, reader, maker, slow (6 requests a minute)."""
+    from pictura.server.keys import added
+
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    keys = {
+        "reader": added(file, "reader", ["read"]),
+        "maker": added(file, "maker", ["read", "generate"]),
+        "slow": added(file, "slow", ["read", "generate"], requests=6, pictures=2),
+    }
+    arguments = ["--api-key-file", str(file), "--cors", "https://studio.example", "--limit", "body=1000000"]
+    arguments += ["--limit", "slow=2", "--limit", "head=2", "--limit", "listeners=3", "--log", "json"]
+    secret = "the-key-of-everything"
+    made = Server(tmp_path_factory.mktemp("keyed"), *arguments, PICTURA_API_KEY=secret).start()
+    yield made, {**keys, "all": secret}
+    assert made.stop() in (0, -signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
 def scenes():
     """The same model, here."""
     from pictura import TextToImage

@@ -18,13 +18,13 @@ from typing import Annotated
 import typer
 
 from pictura.cli import data, history, models
+from pictura.cli import serve as serving
 from pictura.cli.batch import batch
 from pictura.cli.compare import compare
 from pictura.cli.doctor import doctor
 from pictura.cli.evaluate import evaluate
 from pictura.cli.generate import generate
 from pictura.cli.replay import inspect, replay
-from pictura.cli.serve import serve
 from pictura.cli.show import say
 from pictura.cli.train import train
 from pictura.errors import PicturaError
@@ -46,7 +46,7 @@ app.add_typer(history.app, name="history")
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)
-app.command()(serve)
+app.add_typer(serving.app, name="serve")
 app.command()(doctor)
 
 

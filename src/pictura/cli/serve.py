@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pictura.errors import FileError, ParameterError, shown
+from pictura.cli.show import say
+from pictura.errors import ParameterError, did_you_mean, shown
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    from pictura.server.keys import Key
+
+__all__ = ["app", "serve"]
+
+app = typer.Typer(help="Serve pictures on HTTP, and make keys for those who may ask.")
+keys = typer.Typer(help="API keys, kept in a file as hashes.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+File = Annotated[Path, typer.Option("--file", help="The file of keys, as --api-key-file takes it.")]
 
 
+@app.callback(invoke_without_command=True)
 def serve(
+    context: typer.Context,
     host: Annotated[str, typer.Option(help="The address to listen on; others than loopback need a key.")] = (
         "127.0.0.1"
     ),
@@ -48,9 +62,25 @@ def serve(
         float | None, typer.Option(min=0.1, help="Gigabytes that all models may take together.")
     ] = None,
     loras: Annotated[Path | None, typer.Option(help="A folder of LoRA files that requests may name.")] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="A site whose pages may ask, such as https://studio.example."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="Change a limit, such as queue=500; see docs/server.md."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that unfinished pictures are given at the end.")
+    ] = 10.0,
+    log: Annotated[
+        str, typer.Option(help="Log lines as text or json; auto is text on a terminal only.")
+    ] = "auto",
 ) -> None:
     """Serve pictures on HTTP: a page, and what clients of OpenAI, Hugging Face and AUTOMATIC1111 speak."""
-    from pictura.server.settings import DEFAULT_MODEL, Settings
+    if context.invoked_subcommand is not None:
+        return
+    from pictura.server.settings import DEFAULT_MODEL, Limits, Settings
 
     settings = Settings(
         host=host,
@@ -64,7 +94,14 @@ def serve(
         address=address,
         memory=None if memory is None else int(memory * 1e9),
         loras=loras,
+        cors=tuple(cors or ()),
+        grace=grace,
+        log=log,
+        limits=replace(Limits(), **dict(map(_limit, limit or ()))),
     )
+    for key in settings.keys:
+        if key.short:
+            say("warning: an API key is short and may be guessed; `pictura serve keys add` makes better ones")
     try:
         from pictura.server.app import serve as run
     except ModuleNotFoundError as error:
@@ -83,14 +120,62 @@ def _named(given: str) -> tuple[str, str]:
     return given, given
 
 
-def _keys(file: Path | None) -> tuple[str, ...]:
-    found = [os.environ.get("PICTURA_API_KEY", "")]
-    if file is not None:
-        try:
-            found += file.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"the file of API keys {shown(str(file))} cannot be read: {error}") from error
-    keys = tuple(key.strip() for key in found if key.strip() and not key.startswith("#"))
-    if file is not None and not keys:
-        raise FileError(f"the file of API keys {shown(str(file))} has none; write one a line")
-    return keys
+@keys.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Whose it is; their jobs are known by it.")],
+    file: File,
+    scopes: Annotated[
+        str, typer.Option(help="What it allows: read, generate, rate, admin (load models).")
+    ] = "read,generate,rate",
+    requests: Annotated[int | None, typer.Option(min=1, help="The most requests in a minute.")] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="The most pictures in a minute.")] = None,
+) -> None:
+    """Make a key. It is printed once and kept nowhere; the file gets its hash. Restart the server then."""
+    from pictura.server.keys import added
+
+    secret = added(file, name, scopes.split(","), requests=requests, pictures=pictures)
+    say(f"the key of {name}, which is shown this once:")
+    print(secret)
+
+
+@keys.command("list")
+def list_(file: File) -> None:
+    """The names of all keys and what they allow."""
+    from pictura.server.keys import SCOPES, read_keys
+
+    for key in read_keys(file):
+        limits = [f"requests={key.requests}"] * (key.requests is not None)
+        limits += [f"pictures={key.pictures}"] * (key.pictures is not None)
+        print(key.name, ",".join(name for name in SCOPES if name in key.scopes), *limits, sep="  ")
+
+
+@keys.command()
+def remove(name: Annotated[str, typer.Argument(help="Whose key.")], file: File) -> None:
+    """Take a key away. Restart the server then."""
+    from pictura.server.keys import removed
+
+    removed(file, name)
+    say(f"the key of {name} is gone; restart the server")
+
+
+def _limit(given: str) -> tuple[str, int]:
+    """("queue", 500) for "queue=500"."""
+    from pictura.server.settings import Limits
+
+    name, _, value = given.partition("=")
+    known = [field.name for field in fields(Limits)]
+    if name not in known:
+        raise ParameterError(
+            f"limit {shown(name)} is unknown; {did_you_mean(name, known)}", parameter="limit"
+        )
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", value):
+        raise ParameterError(f"limit {name} is {shown(value)}; give a whole number", parameter="limit")
+    return name, int(value)
+
+
+def _keys(file: Path | None) -> tuple[Key, ...]:
+    from pictura.server.keys import key_of, read_keys
+
+    secret = os.environ.get("PICTURA_API_KEY", "").strip()
+    found = () if file is None else read_keys(file)
+    return (key_of(secret, name="key"), *found) if secret else found

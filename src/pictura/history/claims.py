@@ -47,6 +47,7 @@ class Task:
     request: Request
     fence: int
     attempts: int
+    asked_at: int | None = None  # when its job was accepted, in microseconds since 1970
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,14 @@ class Claims:
         with begin(self.history.engine, reading=True) as connection:
             return int(connection.execute(wanted).scalar_one())
 
+    def queue(self) -> dict[tuple[str, str], int]:
+        """How many tasks have not ended, by model and state (queued, running)."""
+        columns = (tasks.c.model, tasks.c.state)
+        wanted = select(*columns, func.count()).where(tasks.c.state.in_(("queued", "running")))
+        with begin(self.history.engine, reading=True) as connection:
+            rows = connection.execute(wanted.group_by(*columns)).all()
+        return {(model, state): int(count) for model, state, count in rows}
+
     def wanted(self) -> list[str]:
         """The models that tasks wait for: those nobody has begun, and those whose worker has died."""
         with begin(self.history.engine, reading=True) as connection:
@@ -113,7 +122,13 @@ class Claims:
         with begin(self.history.engine) as connection:
             clock, time_ = _clock(connection)
             columns = (tasks.c.job_id, tasks.c.place, tasks.c.request, tasks.c.fence, tasks.c.attempts)
-            wanted = select(*columns).where(_free(clock, time_)).order_by(_turn).limit(limit)
+            asked_at = select(jobs.c.made_at).where(jobs.c.id == tasks.c.job_id).scalar_subquery()
+            wanted = (
+                select(*columns, asked_at.label("asked_at"))
+                .where(_free(clock, time_))
+                .order_by(_turn)
+                .limit(limit)
+            )
             if models is not None:
                 wanted = wanted.where(tasks.c.model.in_(list(models)))
             mine: list[Task] = []
@@ -137,7 +152,8 @@ class Claims:
                 connection.execute(update(tasks).where(here).values(**taken))
                 now = {"fence": row.fence + 1, "attempts": row.attempts + 1}
                 said = Request.from_json(row.request)
-                mine.append(Task(job=row.job_id, index=row.place, request=said, **now))
+                values = {"request": said, "asked_at": row.asked_at, **now}
+                mine.append(Task(job=row.job_id, index=row.place, **values))
                 if row.attempts:
                     break
             for job in sorted({task.job for task in mine}):

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from pictura import __version__
-from pictura.server import errors
+from pictura.server import errors, logs
 from pictura.server.guard import Guard
-from pictura.server.routes import about, files, health, images, jobs, openai, page
+from pictura.server.metrics import Metrics
+from pictura.server.protocol import with_deadline
+from pictura.server.routes import about, files, health, images, jobs, metrics, openai, page
 from pictura.server.service import Service
 from pictura.server.settings import Settings
 
 __all__ = ["create_app", "serve"]
 
+HEAD = 32 << 10  # bytes of the first line and all headers of a request
 ROUTERS = (
-    jobs.router, images.router, about.router, files.router, health.router, page.router, openai.router,
+    jobs.router, images.router, about.router, files.router, health.router, metrics.router, openai.router,
+    page.router,
 )  # fmt: skip
 
 
@@ -39,12 +47,28 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
-    app.add_middleware(Guard, settings=settings)
+    app.state.metrics = figures = Metrics(
+        service.claims, listeners=service.listeners, limit=settings.limits.queue
+    )
+    app.add_middleware(
+        Guard, settings=settings, rates=service.rates, seen=figures.seen, listeners=service.listeners
+    )
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
     return app
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, and lets those who watch jobs go when it ends: they would keep it for ever."""
+    """Says where it is, and lets those who watch jobs go when it ends: they would keep it for ever.
+
+    Told to end a second time it ends at once: what was accepted is stored, and made after the next start.
+    """
 
     service: Service
 
@@ -59,15 +83,28 @@ class _Server(uvicorn.Server):
         self.service.watching.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.service.supervisor.kill()
+            sys.stderr.write("ended at once; what is unfinished is made after the next start\n")
+            sys.stderr.flush()
+            os._exit(130)
+        super().handle_exit(sig, frame)
+
 
 def serve(settings: Settings) -> None:
     """Run a server until it is told to stop (SIGINT, SIGTERM)."""
+    logs.install(settings.log)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        http=with_deadline(settings.limits.head),
+        ws="none",
+        limit_concurrency=settings.limits.connections,
+        h11_max_incomplete_event_size=HEAD,
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.grace) or 1,

@@ -18,13 +18,13 @@ _log = logging.getLogger(__name__)
 
 
 class Busy(PicturaError):
-    """The queue is full or a caller asks too often; retry_after: seconds."""
+    """The queue is full or a caller asks too often; retry_after: seconds, 120 at most."""
 
     http_status = 429
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = min(max(1, retry_after), 120)
 
 
 class Late(Busy):
@@ -85,6 +85,8 @@ def answer(
     headers = dict(headers or {})
     if isinstance(error, Busy):
         headers["retry-after"] = str(error.retry_after)
+    if status in (408, 413):
+        headers["connection"] = "close"  # the rest of the body is not read
     if isinstance(error, Unauthorised):
         headers["www-authenticate"] = "Bearer"
     if status == 409 or (status >= 500 and status != 503):

@@ -39,8 +39,8 @@ class Pool(Protocol):
 class Processes:
     """A process a worker. Each ends when this one does, however that happens: its input is a pipe."""
 
-    def __init__(self, *, url: str | None, folder: Path, grace: float) -> None:
-        self._url, self._folder, self._grace = url, folder, grace
+    def __init__(self, *, url: str | None, folder: Path, grace: float, log: str = "auto") -> None:
+        self._url, self._folder, self._grace, self._log = url, folder, grace, log
 
     def start(self, id: str, name: str, place: str) -> Hand:
         arguments = [id, name, place, self._url or "", str(self._folder), str(self._grace)]
@@ -51,9 +51,14 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for us alone
-                env=os.environ | {"PICTURA_HISTORY": "off"},  # it keeps its pictures itself
+                env=self._environment(),
             )
         )
+
+    def _environment(self) -> dict[str, str]:
+        """Ours without the API key, which is none of its business; it keeps its pictures itself."""
+        kept = {name: value for name, value in os.environ.items() if name != "PICTURA_API_KEY"}
+        return kept | {"PICTURA_HISTORY": "off", "PICTURA_LOG": self._log}
 
     def close(self) -> None:
         """Nothing is left to close: each worker is ended by its own hand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from pictura.request import Request, random_seed
 from pictura.server.errors import Busy, UnknownModel
 from pictura.server.outside import lora_names, placed
 from pictura.server.processes import Pool, Processes
+from pictura.server.rates import Listeners, Rates
 from pictura.server.settings import Settings
 from pictura.server.supervisor import Supervisor
 from pictura.server.watching import Told, Watching
@@ -44,6 +46,8 @@ class Service:
         self.calls = Calls(self.jobs)
         self._line: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
         self.watching = Watching(self.jobs, self.url)
+        self.rates = Rates(settings.keys, settings.limits)
+        self.listeners = Listeners(settings.limits.listeners)
         memory = settings.memory or _most_memory()
         self.supervisor = Supervisor(
             self.claims, self._pool(), self.place, memory=memory, workers=settings.workers
@@ -177,7 +181,7 @@ class Service:
     def _pool(self) -> Pool:
         settings, folder = self.settings, self.history.folder.absolute()
         if settings.engine == "local":
-            return Processes(url=settings.url, folder=folder, grace=settings.grace)
+            return Processes(url=settings.url, folder=folder, grace=settings.grace, log=settings.log)
         from pictura.server.on_ray import Actors
 
         return Actors(address=settings.address, url=settings.url, folder=folder, grace=settings.grace)
@@ -195,21 +199,32 @@ class Service:
             await asyncio.sleep(SUPERVISE)
 
     def _submit(self, requests: list[Request], owner: str, key: str | None, said: bytes) -> Job:
-        self._refuse_when_full(requests)
+        self._refuse_when_full(requests, owner)
         return self.jobs.submit(requests, owner=owner, key=key, said=said)
 
     def _submit_call(self, requests: list[Request], owner: str, said: bytes, attempt: int) -> Job:
         try:
-            self._refuse_when_full(requests)
+            self._refuse_when_full(requests, owner)
         except Busy:
             self.calls.settled(owner=owner, said=said)
             raise
         return self.calls.submit(requests, owner=owner, said=said, attempt=attempt)
 
-    def _refuse_when_full(self, requests: list[Request]) -> None:
+    def _refuse_when_full(self, requests: list[Request], owner: str) -> None:
         waiting, most = self.claims.waiting(), self.settings.limits.queue
         if waiting + len(requests) > most:
-            raise Busy(f"the queue is full ({waiting} pictures wait); ask again later", retry_after=2)
+            raise Busy(
+                f"the queue is full ({waiting} pictures wait); ask again later",
+                retry_after=self._drained_in(waiting),
+            )
+        self.rates.pictures(owner, len(requests))
+
+    def _drained_in(self, waiting: int) -> int:
+        """Seconds until half the queue is made, as fast as the workers were until now."""
+        stats = [worker.stats for worker in self.claims.workers()]
+        seconds = sum(stat.get("seconds", 0.0) for stat in stats)
+        made = sum(stat.get("pictures", 0) for stat in stats)
+        return math.ceil(waiting / 2 * seconds / made / len(stats)) if made else 10
 
     def _ready(self, request: Request) -> Request:
         """With a model and a seed, within the limits, and without places on this machine."""

@@ -96,6 +96,12 @@ class Supervisor:
                 hand.kill()
         self._pool.close()
 
+    def kill(self) -> None:
+        """End all workers at once; what they held is taken over when its leases are over."""
+        for crew in list(self._crews.values()):
+            for hand in list(crew.hands.values()):
+                hand.kill()
+
     def _short(self) -> list[str]:
         """Models that have lost some of their workers."""
         return [n for n, crew in self._crews.items() if 0 < len(crew.hands) < self._workers]

@@ -32,7 +32,9 @@ from pictura.history import History
 from pictura.history.claims import Claims, Progress, Task
 from pictura.history.database import DatabaseError
 from pictura.picture import Picture, Step
+from pictura.server import logs
 from pictura.server.benches import Bench, Seen, open_bench
+from pictura.server.lags import Lags
 
 __all__ = ["LEASE", "Worker", "main"]
 
@@ -63,6 +65,7 @@ class _Counts:
     failures: int = 0
     steps: int = 0
     seconds: float = 0.0
+    lags: Lags = field(default_factory=Lags)
     began: float = field(default_factory=time.monotonic)
 
 
@@ -111,7 +114,9 @@ class Worker:
         finally:
             self._keeping.put(None)
             keeper.join(grace + self._lease)
-            self._patiently(lambda: self._claims.give_back(self._tasks()))
+            back = self._tasks()
+            self._patiently(lambda: self._claims.give_back(back))
+            _log.info("ended after %d pictures; %d are given back", self._counts.pictures, len(back))
             self._patiently(lambda: self._claims.leave(self.id))
 
     def _look(self) -> None:
@@ -164,7 +169,9 @@ class Worker:
 
     def _finish(self, task: Task, picture: Picture) -> None:
         try:
-            self._claims.finish(task, picture)
+            entry = self._claims.finish(task, picture)
+            if entry is not None and task.asked_at is not None:
+                self._counts.lags.add((entry.made_at - task.asked_at) / 1e6)
         except PicturaError as error:
             if isinstance(error, DatabaseError):
                 raise
@@ -244,7 +251,8 @@ class Worker:
         stats = {
             "pictures": counts.pictures, "failures": counts.failures, "steps": counts.steps,
             "seconds": round(counts.seconds, 3), "held": len(self._held), "memory": rss,
-            "age": round(time.monotonic() - counts.began, 3), **self._bench.counts(),
+            "lags": counts.lags.stats(), "age": round(time.monotonic() - counts.began, 3),
+            **self._bench.counts(),
         }  # fmt: skip
         self._claims.beat(self.id, self.model, "ready", stats)
 
@@ -328,5 +336,5 @@ def main(arguments: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s worker: %(message)s")
+    logs.install(os.environ.get("PICTURA_LOG", "auto"), process=f"worker {sys.argv[1]}")
     sys.exit(main(sys.argv[1:]))
