@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import logging
+import os
 import queue
 import resource
 import signal
