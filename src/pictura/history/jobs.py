@@ -55,6 +55,7 @@ class Job:
     images: tuple[Entry, ...]
     failures: tuple[Failed, ...]
     owner: str = ""
+    prompt: str = ""  # of its first picture: what to call it by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +199,7 @@ class Jobs:
             select(pictures).where(pictures.c.job_id == id).order_by(pictures.c.job_index)
         ).all()
         broken = select(tasks).where(tasks.c.job_id == id, tasks.c.state == "failed").order_by(tasks.c.place)
+        first = select(tasks.c.request).where(tasks.c.job_id == id, tasks.c.place == 0)
         return Job(
             id=id,
             status=row.status,
@@ -208,6 +210,7 @@ class Jobs:
                 Failed(index=task.place, **json.loads(task.error)) for task in connection.execute(broken)
             ),
             owner=row.owner,
+            prompt=json.loads(connection.execute(first).scalar_one())["prompt"],
         )
 
 

@@ -72,6 +72,18 @@ async def search(
     return {"items": [shown_image(entry, serving) for entry in page.entries], "next": page.next}
 
 
+@router.get("/pages")
+async def pages(
+    serving: Serving,
+    wanted: Filters,
+    query: Words = "",
+    every: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> dict[str, Any]:
+    """How many pictures a search finds, and the cursors at which its pages of `every` begin."""
+    found = await serving.thread(serving.history.pages, query, every=every, **wanted)
+    return {"total": found.total, "cursors": list(found.cursors)}
+
+
 @router.get("/images/{id}")
 async def get(id: str, serving: Serving) -> dict[str, Any]:
     """Everything that made a picture."""

@@ -17,6 +17,7 @@ from pictura.inputs import whole
 from pictura.request import MAX_SEED, Request, random_seed
 from pictura.server.bodies import parsed
 from pictura.server.guard import Caller
+from pictura.server.outside import without_paths
 from pictura.server.routes import caller, service
 from pictura.server.service import SEEDS, Service
 
@@ -53,8 +54,10 @@ async def newest(
 
 @router.get("/{id}")
 async def get(id: str, serving: Serving) -> dict[str, Any]:
-    """How a job stands."""
-    return shown_job(await serving.job(id), serving)
+    """How a job stands, and what it asked for."""
+    asked = await serving.thread(serving.jobs.requests, id)
+    requests = [without_paths(request.to_dict()) for request in asked]
+    return {**shown_job(await serving.job(id), serving), "requests": requests}
 
 
 @router.delete("/{id}")
@@ -93,6 +96,7 @@ def shown_job(job: Job, serving: Service) -> dict[str, Any]:
         "id": job.id,
         "status": job.status,
         "total": job.total,
+        "prompt": job.prompt,
         "made_at": job.made_at,
         "images": [
             {"id": e.id, "index": e.index, "seed": e.request.seed, "url": serving.url(e.id)}

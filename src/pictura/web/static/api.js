@@ -55,12 +55,12 @@ export async function send(method, path, { body, type, extra, signal } = {}) {
   return response;
 }
 
-/** The answer's value. Asks for a key, once, where one is needed. Refused, Unreachable. */
+/** The answer's value. Asks for a key where one is needed. Refused, Unreachable. */
 export async function call(method, path, given = {}) {
   const { json, ...rest } = given;
   const sent = json === undefined ? rest : { ...rest, body: typeof json === "string" ? json : write(json), type: "application/json" };
   let response = await send(method, path, sent);
-  if (response.status === 401 && askForKey && (await askForKey(hasKey()))) response = await send(method, path, sent);
+  while (response.status === 401 && askForKey && (await askForKey(hasKey()))) response = await send(method, path, sent);
   if (!response.ok) throw await refusal(response);
   const text = await response.text();
   return text ? parse(text) : null;
@@ -102,3 +102,13 @@ export function asked(values) {
 
 export const thumbnail = (id, width) => `/images/${encodeURIComponent(id)}/thumbnail?width=${width}`;
 export const picture = (id) => `/images/${encodeURIComponent(id)}.png`;
+
+/** Have the browser save what `path` gives, also where only a key opens it. Refused, Unreachable. */
+export async function download(path, name) {
+  const response = await send("GET", path);
+  if (!response.ok) throw await refusal(response);
+  const url = URL.createObjectURL(await response.blob());
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

@@ -165,7 +165,7 @@ export async function adopt(id, signal) {
   const known = byId(id);
   if (known) return known;
   const answer = await get(`/api/jobs/${encodeURIComponent(id)}`, signal);
-  const job = blank(id, [], "");
+  const job = { ...blank(id, answer.requests, ""), adopted: true };
   take(job, answer);
   jobs.set(job.key, job);
   follow();
@@ -173,7 +173,7 @@ export async function adopt(id, signal) {
 }
 
 function remember() {
-  const mine = all().filter((job) => job.requests.length && job.status !== "refused").slice(-KEPT);
+  const mine = all().filter((job) => !job.adopted && job.status !== "refused").slice(-KEPT);
   keep("jobs", mine.map(({ key, id, requests, title, at, body }) => ({ key, id, requests, title, at, body: body ?? null })));
 }
 

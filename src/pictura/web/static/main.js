@@ -76,7 +76,7 @@ async function begin() {
   jobs.resume();
   start(show);
   const info = await get("/api/info");
-  keyButton.hidden = !(info.needs_key ?? info.key_needed ?? false);
+  keyButton.hidden = !info.key_needed;
 }
 
 window.addEventListener("unhandledrejection", (event) => {

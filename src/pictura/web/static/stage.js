@@ -20,7 +20,7 @@ export function stage(blank) {
     look();
   });
   function put(job, event = null) {
-    if (!job.requests.length) return; // another view's, such as a grid's
+    if (job.adopted) return; // another view's, such as a grid's
     if (!views.has(job.key)) {
       const view = jobView(job);
       views.set(job.key, view);

@@ -29,7 +29,8 @@ export function virtual({ size, render, update }) {
   function top() {
     const here = -box.getBoundingClientRect().top;
     const room = shownHeight() - window.innerHeight;
-    return tall() > TALLEST && room > 0 ? (here * (tall() - window.innerHeight)) / room : here;
+    if (tall() <= TALLEST || here <= 0) return here;
+    return here < room ? (here * (tall() - window.innerHeight)) / room : here + tall() - shownHeight();
   }
 
   function refresh() {
@@ -40,7 +41,7 @@ export function virtual({ size, render, update }) {
     const from = top();
     const first = Math.max(0, Math.floor(from / row()) - OVER) * grid.columns;
     const last = Math.min(count, (Math.ceil((from + window.innerHeight) / row()) + OVER) * grid.columns);
-    const offset = tall() > TALLEST ? from + box.getBoundingClientRect().top : 0;
+    const offset = from + box.getBoundingClientRect().top; // 0 where nothing is compressed
     const wanted = new Set();
     for (let at = first; at < last; at += 1) wanted.add(at);
     if (focused < count) wanted.add(focused);

@@ -1,7 +1,9 @@
 // Create: what to draw and how on one side, the pictures as they form on the other.
 
 import { announce, empty } from "../announce.js";
+import { call } from "../api.js";
 import { button, fill, h, icon, uid } from "../dom.js";
+import { openButton } from "../drop.js";
 import { amount, choice, field, more, stepper } from "../fields.js";
 import * as jobs from "../jobs.js";
 import * as models from "../models.js";
@@ -9,7 +11,6 @@ import { loraFields, optionFields } from "../options.js";
 import { keep, recall } from "../store.js";
 import * as settings from "../settings.js";
 import { stage } from "../stage.js";
-import { call } from "../api.js";
 
 const IDEAS = ["a cat left of a pizza on a blue background", "three stars", "an owl above a pine tree", "a rocket on a yellow background"];
 const MOST_STEPS = 1000;
@@ -27,7 +28,7 @@ export function open(main) {
   const go = h("button", { type: "submit", class: "button primary big" }, icon("brush"), h("span", {}, "Generate"));
   const count = h("div");
   const form = h("form", { class: "panel", "aria-label": "What to draw", novalidate: true, on: { submit } },
-    prompt, h("div", { class: "row go" }, count, go), warning, rest);
+    prompt, h("div", { class: "row go" }, count, go), warning, rest, openButton());
   const ideas = h("div", { class: "row ideas" }, IDEAS.map((idea) => button(null, idea, () => {
     settings.set({ prompt: idea });
     prompt.input.value = idea;
@@ -53,7 +54,7 @@ export function open(main) {
   }
 
   function modelField(of, values) {
-    const names = models.known().map((item) => [item.name, item.name]);
+    const names = models.known().map((item) => [item.name, item.known ? item.name : `${item.name} (not loaded yet)`]);
     const input = choice(names, values.model || of?.name || "", (name) => {
       settings.set({ model: name });
       build();
@@ -98,7 +99,7 @@ export function open(main) {
   }
 
   const stopJobs = jobs.onJob((job, event) => {
-    if (event?.kind !== "refused" || !job.requests.length) return;
+    if (event?.kind !== "refused" || job.title) return;
     const item = job.parameter === "prompt" ? prompt : fields[job.parameter];
     if (item) complain(item, job.error);
     else {

@@ -1,7 +1,7 @@
 // Gallery: every picture there is, found by its words and by what made it.
 
 import { announce, empty, toast, trouble } from "../announce.js";
-import { asked, picture, thumbnail } from "../api.js";
+import { asked, download, hasKey, picture, thumbnail } from "../api.js";
 import { button, fill, h, icon, visible } from "../dom.js";
 import { filterBar, fromQuery } from "../filters.js";
 import * as jobs from "../jobs.js";
@@ -22,7 +22,7 @@ export function open(main, at) {
   const note = h("p", { class: "gallery-count" });
   const news = button("up", "", () => look(here()), { class: "button chip", hidden: true });
   const chosen = selection(() => grid.refresh());
-  const exported = h("a", { class: "button", download: "pictures.zip" }, icon("down"), h("span", {}, "Download all found"));
+  const exported = h("a", { class: "button", download: "pictures.zip", on: { click: keyed } }, icon("down"), h("span", {}, "Download all found"));
   const place = h("div");
   const grid = virtual({ size, render: tile, update });
   let current = start;
@@ -39,6 +39,13 @@ export function open(main, at) {
     exported.href = `/api/export${asked(fromQuery(query))}`;
     show();
     window.scrollTo(0, 0);
+  }
+
+  /** A link carries no key: where there is one, the page fetches the file itself. */
+  function keyed(event) {
+    if (!hasKey()) return;
+    event.preventDefault();
+    download(exported.getAttribute("href"), "pictures.zip").catch((error) => toast(error.message, "bad"));
   }
 
   let told = "";

@@ -65,8 +65,7 @@ export function open(main, at) {
       for (const image of item.images) cells[image.index] = { state: "done", image };
       for (const failure of item.failures) cells[failure.index] = { state: "failed", error: failure.error };
     }
-    const request = mine?.requests[0] ?? item.requests?.[0] ?? item.request ?? null;
-    return { ...item, cells, status: item.status, title: mine?.title ?? "", requests: request ? [request] : [] };
+    return { ...item, cells, title: mine?.title ?? "" };
   }
 
   function row(first) {
@@ -91,13 +90,12 @@ export function open(main, at) {
     const box = h("article", { class: "queue-row" }, h("div", { class: "row spread" }, name, state, stop), bar, images, errors);
     box.show = (now) => {
       job = now;
-      const [request] = now.requests;
-      const words = now.title || request?.prompt || "";
+      const words = now.title || (now.prompt ?? now.requests[0].prompt);
       if (name.dataset.words !== words) {
         name.dataset.words = words;
         const when = new Date(now.at ?? now.made_at / 1000); // the server counts microseconds
-        fill(name, h("strong", {}, words ? said(words) : `${now.cells.length} pictures`), h("time", { class: "hint", datetime: when.toISOString() }, when.toLocaleString()));
-        bar.setAttribute("aria-label", `Progress of ${visible(words) || "the job"}`);
+        fill(name, h("strong", {}, said(words)), h("time", { class: "hint", datetime: when.toISOString() }, when.toLocaleString()));
+        bar.setAttribute("aria-label", `Progress of ${visible(words)}`);
         stop.setAttribute("aria-label", `Cancel ${visible(words)}`);
       }
       state.textContent = statusText(now);
