@@ -19,7 +19,7 @@ from typing import Any
 from pictura.errors import ParameterError
 from pictura.request import Request
 
-__all__ = ["SAMPLERS", "SCHEDULES", "parse", "to_request", "write"]
+__all__ = ["SAMPLERS", "SCHEDULES", "own_names", "parse", "to_request", "write"]
 
 NEGATIVE = "Negative prompt:"
 SAMPLERS = {
@@ -77,7 +77,7 @@ def to_request(text: str) -> tuple[Request, tuple[str, ...]]:
     """
     prompt, negative, settings = parse(text)
     request, notes = Request(prompt=prompt, negative_prompt=negative), []
-    sampler, schedule = _sampler(settings)
+    sampler, schedule = own_names(settings.get("Sampler"), settings.get("Schedule type"))
     found: dict[str, Any] = {"sampler": sampler, "schedule": schedule, "model": settings.get("Model")}
     for name, key, read in _NUMBERS:
         if key in settings:
@@ -138,15 +138,14 @@ def _value(line: str, at: int) -> tuple[str, int]:
     return line[at:end].strip(), len(line) - len(rest)
 
 
-def _sampler(settings: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Our names of sampler and schedule; older files have both in one ("DPM++ 2M Karras")."""
-    sampler, schedule = settings.get("Sampler"), settings.get("Schedule type")
+def own_names(sampler: str | None, schedule: str | None = None) -> tuple[str | None, str | None]:
+    """Our names of sampler and schedule; older texts have both in one ("DPM++ 2M Karras")."""
     if sampler is None:
         return None, None
     for name in SCHEDULES.values():
-        if schedule is None and sampler.endswith(f" {name}"):
-            sampler, schedule = sampler.removesuffix(f" {name}"), name
-    if schedule == "Automatic":  # the tool's word for its own choice
+        if schedule is None and sampler.lower().endswith(f" {name.lower()}"):
+            sampler, schedule = sampler[: -len(name) - 1], name
+    if schedule is not None and schedule.lower() == "automatic":  # the tool's word for its own choice
         schedule = None
     return _ours(sampler, SAMPLERS), None if schedule is None else _ours(schedule, SCHEDULES)
 

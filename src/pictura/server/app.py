@@ -14,10 +14,14 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from pictura import __version__
 from pictura.server import errors, logs
+from pictura.server.automatic import Desks
 from pictura.server.guard import Guard
 from pictura.server.metrics import Metrics
 from pictura.server.protocol import with_deadline
-from pictura.server.routes import about, files, health, images, jobs, metrics, openai, page
+from pictura.server.routes import (
+    about, automatic1111, automatic1111_lists, files, health, huggingface, images, jobs, metrics, openai,
+    page,
+)  # fmt: skip
 from pictura.server.service import Service
 from pictura.server.settings import Settings
 
@@ -26,7 +30,7 @@ __all__ = ["create_app", "serve"]
 HEAD = 32 << 10  # bytes of the first line and all headers of a request
 ROUTERS = (
     jobs.router, images.router, about.router, files.router, health.router, metrics.router, openai.router,
-    page.router,
+    huggingface.router, automatic1111.router, automatic1111_lists.router, page.router,
 )  # fmt: skip
 
 
@@ -44,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Pictura", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.state.desks = Desks()
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)

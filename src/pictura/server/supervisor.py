@@ -44,7 +44,7 @@ class Supervisor:
         self, claims: Claims, pool: Pool, place: Callable[[str], str], *, memory: int, workers: int = 1
     ) -> None:
         self._claims, self._pool, self._place = claims, pool, place
-        self._memory, self._workers = memory, workers
+        self.memory, self._workers = memory, workers
         self._crews: dict[str, _Crew] = {}
         self._wanted: set[str] = set()  # preloads
 
@@ -151,7 +151,7 @@ class Supervisor:
         others = [(n, c) for n, c in self._crews.items() if n != name and c.hands]
         taken = sum(memory(crew) for _, crew in others)
         for other, crew in sorted(others, key=lambda one: one[1].used):
-            if taken < self._memory:
+            if taken < self.memory:
                 return
             if crew.retired or not idle(crew):
                 continue
