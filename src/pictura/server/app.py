@@ -19,7 +19,16 @@ from pictura.server.guard import Guard
 from pictura.server.metrics import Metrics
 from pictura.server.protocol import with_deadline
 from pictura.server.routes import (
-    about, automatic1111, automatic1111_lists, files, health, huggingface, images, jobs, metrics, openai,
+    about,
+    automatic1111,
+    automatic1111_lists,
+    files,
+    health,
+    huggingface,
+    images,
+    jobs,
+    metrics,
+    openai,
     page,
 )  # fmt: skip
 from pictura.server.service import Service
