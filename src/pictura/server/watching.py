@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pictura.errors import PicturaError
+from pictura.history.changes import Changes
 from pictura.history.jobs import ENDED, Event, Jobs, Step
 
 __all__ = ["Told", "Watching"]
 
-LOOK = 0.02  # seconds
+LOOK = 0.004  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +49,7 @@ class Watching:
         self._jobs, self._url = jobs, url
         self._watches: dict[str, list[_Watch]] = {}
         self._some = asyncio.Event()
+        self._new = False  # somebody came who has not been told what was there before
         self.closing = False
 
     async def watch(self, id: str, after: int = 0, *, steps: bool = True) -> AsyncIterator[Told | None]:
@@ -73,10 +75,13 @@ class Watching:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        changes = Changes(self._jobs.history.engine)
         while True:
             await self._some.wait()
             try:
-                await self._look()
+                if self._new or changes.since():  # microseconds: a look at a file in memory
+                    self._new = False
+                    await self._look()
             except PicturaError as error:
                 _log.warning("%s", error)
                 await asyncio.sleep(0.5)
@@ -94,6 +99,7 @@ class Watching:
         watch = _Watch(after, steps)
         self._watches.setdefault(id, []).append(watch)
         self._some.set()
+        self._new = True
         try:
             yield watch.queue
         finally:

@@ -30,6 +30,7 @@ from PIL import Image
 
 from pictura.errors import EngineError, PicturaError
 from pictura.history import History
+from pictura.history.changes import Changes
 from pictura.history.claims import Claims, Progress, Task
 from pictura.history.database import DatabaseError
 from pictura.picture import Picture, Step
@@ -43,7 +44,7 @@ LEASE = 10.0  # seconds
 TOLD = 0.1  # seconds between two tellings of how far tasks are
 SHOWN = 0.25  # and between two previews of one
 BEAT = 1.0
-IDLE = 0.01  # seconds between two looks for work, when there is none
+IDLE = 0.004  # seconds between two looks for work, when there is none
 BUSY = 0.03  # and when there is
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Worker:
     def __init__(self, history: History, model: str, bench: Bench, *, id: str, lease: float = LEASE) -> None:
         self.id, self.model = id, model
         self._claims, self._bench = Claims(history), bench
+        self._changes = Changes(history.engine)
         self._lease = lease
         self._held: dict[int, _Held] = {}
         self._keys = itertools.count()
@@ -126,7 +128,7 @@ class Worker:
         idle = not self._held and not self._unkept
         self._alone = self._alone and not idle
         try:
-            if free > 0 and self.model in self._claims.wanted():
+            if free > 0 and self._changes.since() and self.model in self._claims.wanted():
                 claimed = self._claims.claim(
                     self.id, limit=free, lease=self._lease, models=[self.model], idle=idle
                 )
