@@ -32,8 +32,10 @@ class Call:
     said: bytes
 
     @classmethod
-    async def of(cls, serving: Service, asked: Asked, calling: Caller) -> Call:
-        said = asked.url.path.encode() + b"\n" + await asked.body()
+    async def of(cls, serving: Service, asked: Asked, calling: Caller, said: bytes | None = None) -> Call:
+        """said: in place of the body, where that is another each time it is sent."""
+        body = await asked.body() if said is None else said
+        said = asked.url.path.rstrip("/").encode() + b"\n" + body
         return cls(serving=serving, asked=asked, owner=calling.name, said=said)
 
     async def submit(self, requests: list[Request]) -> Job:

@@ -6,12 +6,16 @@ https://platform.openai.com/docs/api-reference/images
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi import Request as Asked
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from pictura.attachments import recorded
+from pictura.errors import ParameterError
+from pictura.server import forms
 from pictura.server import openai_images as images
 from pictura.server.answers import Call
 from pictura.server.bodies import parsed
@@ -42,6 +46,24 @@ async def azure_generations(deployment: str, asked: Asked, serving: Serving, cal
     return await _made(call, Fields(parsed(await asked.body()) | {"model": deployment}))
 
 
+@post(router, "/v1/images/edits")
+async def edits(asked: Asked, serving: Serving, calling: Calling) -> Response:
+    """Make pictures from a picture, a prompt and perhaps a mask, where the model can."""
+    return await _edited(asked, serving, calling)
+
+
+@post(router, "/openai/deployments/{deployment}/images/edits")
+async def azure_edits(deployment: str, asked: Asked, serving: Serving, calling: Calling) -> Response:
+    """The same in Azure's form."""
+    return await _edited(asked, serving, calling, model=deployment)
+
+
+@post(router, "/v1/images/variations")
+async def variations(asked: Asked, serving: Serving, calling: Calling) -> Response:
+    """Make pictures that are like a picture, where the model can start from one: an edit without words."""
+    return await _edited(asked, serving, calling, prompt="")
+
+
 @router.get("/v1/models")
 async def models(serving: Serving) -> dict[str, Any]:
     """The models that this server offers."""
@@ -58,9 +80,23 @@ async def model(id: str, serving: Serving) -> dict[str, Any]:
     return _model(name)
 
 
-async def _made(call: Call, fields: Fields) -> Response:
-    wanted = images.wanted(fields, call.serving.settings.limits.images)
-    requests = images.requests(call.serving, fields, wanted)
+async def _edited(asked: Asked, serving: Service, calling: Caller, **given: str) -> Response:
+    form = await forms.read(asked)
+    pictures = form.files.get("image", [])
+    if len(pictures) != 1:
+        raise ParameterError(f"there are {len(pictures)} pictures to start from; send one", parameter="image")
+    options = {"image": await serving.thread(recorded, pictures[0], "image")}
+    if masks := form.files.get("mask"):
+        options["mask"] = await serving.thread(forms.mask_of, masks[0])
+    call = await Call.of(serving, asked, calling, form.said)
+    return await _made(call, Fields({**form.values, **given}, from_form=True), "edit", options)
+
+
+async def _made(
+    call: Call, fields: Fields, action: str = "generation", options: Mapping[str, Any] | None = None
+) -> Response:
+    wanted = images.wanted(fields, call.serving.settings.limits.images, action)
+    requests = images.requests(call.serving, fields, wanted, options)
     job = await call.submit(requests)
     if wanted.stream:
         return StreamingResponse(
