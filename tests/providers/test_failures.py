@@ -601,6 +601,38 @@ def test_previews_and_steps_of_our_own_server():
     assert told[2].request.num_steps == 12 and told[2].request.sampler == "euler"
 
 
+def test_progress_is_asked_for_while_a_picture_is_waited_for(monkeypatch):
+    monkeypatch.setattr("pictura.providers.automatic1111._EVERY", 0.02)
+    standin, looked = STANDINS["automatic1111"], threading.Semaphore(0)
+    says = [
+        Answer(500, {"error": "no"}), Answer(200, b"<html>"), Answer(200, {"state": {"job_no": "x"}}),
+        {"state": {"job_no": 0, "sampling_step": 0, "sampling_steps": 9}, "current_image": None},
+        {"state": {"job_no": 0, "sampling_step": 3, "sampling_steps": 9}, "current_image": "no base64 %"},
+        {"state": {"job_no": 0, "sampling_step": 4, "sampling_steps": 9}, "current_image": b64()},
+        {"state": {"job_no": 0, "sampling_step": 4, "sampling_steps": 9}, "current_image": b64()},
+        {"state": {"job_no": 7, "sampling_step": 5, "sampling_steps": 9}, "current_image": b64()},
+    ]  # fmt: skip
+
+    def answer(asked):
+        if "/progress" in asked.path:
+            assert asked.path.endswith("skip_current_image=false")
+            looked.release()
+            return says[min(len(server.asked) - 2, len(says) - 1)]
+        for _ in range(len(says) + 1):
+            assert looked.acquire(timeout=10)
+        return standin.answer(asked, server)
+
+    with Loopback(answer) as server:
+        remote = standin.open("automatic1111", server, timeout=(5, 20, 30))
+        told = list(remote.stream("a cat", seed=1, previews=True))
+        many = standin.open("automatic1111", server, concurrency=2)
+        looked.release(100)
+        assert isinstance(many.generate("a cat", seed=1), Picture)
+    shown = [(type(event).__name__, event.index, getattr(event, "step", None)) for event in told]
+    assert shown == [("Step", 0, 3), ("Step", 0, 4), ("Preview", 0, 4), ("Picture", 0, None)]
+    assert "/progress" not in server.asked[-1].path  # whose progress would it be?
+
+
 def test_a_proxy_of_the_environment_is_used(monkeypatch):
     from pictura.providers._general import proxies
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as _json
 import random
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from pictura.errors import ProviderError
 if TYPE_CHECKING:
     from pictura.picture import Event
 
-__all__ = ["AGAIN", "LIMIT", "WAITED", "Call", "Flow", "More", "Reply", "Undo", "Wait", "Work"]
+__all__ = ["AGAIN", "LIMIT", "WAITED", "Beside", "Call", "Flow", "More", "Reply", "Undo", "Wait", "Work"]
 
 T = TypeVar("T")
 _encoded = _json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -31,7 +31,7 @@ class Call:
     timeout: seconds to connect and for the server to say something, one number for both or a pair.
     limit: bytes that the answer may have once it is unpacked. stream: answer as soon as the headers are
     there; `More` asks for the body. public: refuse hosts with private addresses, for addresses that a
-    service gave.
+    service gave. beside: what to ask while the answer is waited for.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Call:
     limit: int = LIMIT
     stream: bool = False
     public: bool = False
+    beside: Beside | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -67,6 +68,18 @@ def _place(url: str) -> str:
     scheme, slashes, rest = url.partition("?")[0].partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A call that `adrive` makes every `seconds` while another one waits for its answer; `drive` does not.
+
+    read: the events in its answer, which are told. A call that fails is passed over.
+    """
+
+    call: Call
+    seconds: float
+    read: Callable[[Reply], Iterable[Event]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from pictura.errors import Cancelled, ProviderError
 from pictura.providers._addresses import is_public, target_of
 from pictura.providers._bodies import Unpacked
-from pictura.providers._calls import WAITED, Call, Flow, More, Reply, Undo, Wait, Work
+from pictura.providers._calls import WAITED, Beside, Call, Flow, More, Reply, Undo, Wait, Work
 from pictura.providers._general import General, Proxied, arguments, headers_of, proxies, unreachable
 from pictura.providers._http import Pool
 
@@ -96,6 +96,7 @@ async def adrive(
     link = _link(client if own is None else own)
     state = _State(flow, tell)
     answer: _Answer | None = None
+    beside: asyncio.Task[None] | None = None
     unpacked = None
     try:
         while not isinstance(wanted := state.next(), _Done):
@@ -115,12 +116,18 @@ async def adrive(
                 else:
                     if answer is not None:
                         answer.close()
+                    if wanted.beside is not None:
+                        beside = asyncio.create_task(_asked_beside(link, wanted.beside, tell))
                     answer = await link.open(wanted)
                     unpacked = Unpacked(answer.headers, wanted.limit, wanted.place)
                     content = b"" if wanted.stream else await _whole(answer, unpacked)
                     state.send(Reply(answer.status, answer.headers, content))
             except ProviderError as error:
                 state.throw(error)
+            finally:
+                if beside is not None:
+                    beside.cancel()
+                    beside = None
         return cast(T, wanted.value)
     except BaseException:
         if state.undo is not None:
@@ -140,6 +147,20 @@ async def _whole(answer: _Answer, unpacked: Unpacked) -> bytes:
     while raw := await answer.piece():
         pieces.append(unpacked.add(raw))
     return first if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _asked_beside(link: _Link, beside: Beside, tell: Callable[[Event], object] | None) -> None:
+    while True:
+        await asyncio.sleep(beside.seconds)
+        with contextlib.suppress(ProviderError):
+            answer = await link.open(beside.call)
+            try:
+                content = await _whole(answer, Unpacked(answer.headers, beside.call.limit, beside.call.place))
+            finally:
+                answer.close()
+            for event in beside.read(Reply(answer.status, answer.headers, content)):
+                if tell is not None:
+                    tell(event)
 
 
 async def _parted(link: _Link, call: Call) -> None:

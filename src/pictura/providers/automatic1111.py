@@ -2,8 +2,11 @@
 
     POST {base}/sdapi/v1/txt2img    and img2img, with a picture to start from
 
+    GET  {base}/sdapi/v1/progress   meanwhile: steps and previews
+
 What the server filled in, it says in its infotext, from which the request is completed. `#MODEL` is the
-checkpoint to use for the request. A key "user:password" is sent as such.
+checkpoint to use for the request. A key "user:password" is sent as such. Progress is the server's, not a
+request's, so it is asked for only by who makes one request at a time.
 https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/API
 """
 
@@ -11,14 +14,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pictura.errors import InputError
 from pictura.options import Option
-from pictura.picture import Picture, infotext
-from pictura.providers._bodies import entries, members
-from pictura.providers._calls import Flow
+from pictura.picture import Picture, Preview, Step, infotext
+from pictura.providers._bodies import decoded, entries, from_base64, members
+from pictura.providers._calls import Beside, Flow, Reply
 from pictura.providers._sent import IMAGE, MASK, data_address, options_of
 from pictura.providers._service import Found, Service
 from pictura.request import Request
@@ -29,6 +32,7 @@ _OPTIONS = (
     Option(name="strength", type=float, default=None, help="How far to leave the picture, 0..1."),
     Option(name="styles", type=list, default=None, help="Names of styles that the server has."),
 )
+_EVERY = 0.5  # seconds between two looks at the progress
 _COMPLETED = ("num_steps", "guidance_scale", "sampler", "schedule", "size")
 
 
@@ -44,6 +48,7 @@ class Automatic1111(Service):
     needs_key: ClassVar[bool] = False
     at_once: ClassVar[int] = 1  # it draws one after the other
     max_seed: ClassVar[int] = 2**32 - 3
+    previews: ClassVar[bool] = True
 
     def headers(self) -> dict[str, str]:
         if self._key is None or ":" not in self._key.reveal():
@@ -53,11 +58,34 @@ class Automatic1111(Service):
     def per_call(self, request: Request) -> int:
         return 4  # one answer holds them all
 
-    def run(self, request: Request, count: int = 1) -> Flow[list[Picture]]:
+    def run(self, request: Request, count: int = 1, *, previews: bool = False) -> Flow[list[Picture]]:
         body = self._body(request, count)
         path = "txt2img" if "init_images" not in body else "img2img"
-        answer = yield from self.ask_json(self.call("POST", f"sdapi/v1/{path}", json=body))
+        beside = None if self.concurrency > 1 else self._progress(previews)
+        answer = yield from self.ask_json(self.call("POST", f"sdapi/v1/{path}", json=body, beside=beside))
         return (yield from self.drawn(request, _found(answer, request), count))
+
+    def _progress(self, previews: bool) -> Beside:
+        where = f"sdapi/v1/progress?skip_current_image={str(not previews).lower()}"
+        told: list[object] = [None, None]  # the last step and preview
+
+        def read(reply: Reply) -> Iterator[Step | Preview]:
+            body = members(self.json(reply)) if reply.ok else {}
+            state, image = members(body.get("state")), body.get("current_image")
+            index, step, total = (state.get(f) for f in ("job_no", "sampling_step", "sampling_steps"))
+            if not (
+                isinstance(index, int) and isinstance(step, int) and isinstance(total, int) and total > 0
+            ):
+                return
+            if step > 0 and told[0] != (index, step):
+                told[0] = index, step
+                yield Step(index=index, step=step, total=total)
+            if previews and image and told[1] != image:
+                told[1] = image
+                picture = decoded(from_base64(image))
+                yield Preview(index=index, step=step, total=total, image=picture)
+
+        return Beside(self.call("GET", where), _EVERY, read)
 
     def _body(self, request: Request, count: int) -> dict[str, Any]:
         width, height = request.size or (None, None)
