@@ -633,6 +633,17 @@ def test_progress_is_asked_for_while_a_picture_is_waited_for(monkeypatch):
     assert "/progress" not in server.asked[-1].path  # whose progress would it be?
 
 
+@pytest.mark.parametrize("body", [
+    {"error": "HTTPException", "detail": "Sampler not found", "body": "", "errors": ""},
+    {"error": "OutOfMemoryError", "detail": "", "body": "", "errors": "Sampler not found"},
+    {"detail": [{"loc": ["body", "steps"], "msg": "Sampler not found"}]},
+])  # fmt: skip
+def test_the_words_of_automatic1111_rather_than_its_class_of_error(body):
+    with Loopback(lambda asked: Answer(422, body)) as server:
+        with pytest.raises(ProviderError, match="Sampler not found"):
+            STANDINS["automatic1111"].open("automatic1111", server).generate("a cat")
+
+
 def test_a_proxy_of_the_environment_is_used(monkeypatch):
     from pictura.providers._general import proxies
 

@@ -17,10 +17,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from pictura.errors import InputError
+from pictura.errors import InputError, ProviderError
 from pictura.options import Option
 from pictura.picture import Picture, Preview, Step, infotext
-from pictura.providers._bodies import decoded, entries, from_base64, members
+from pictura.providers._bodies import decoded, entries, from_base64, members, said
 from pictura.providers._calls import Beside, Flow, Reply
 from pictura.providers._sent import IMAGE, MASK, data_address, options_of
 from pictura.providers._service import Found, Service
@@ -64,6 +64,13 @@ class Automatic1111(Service):
         beside = None if self.concurrency > 1 else self._progress(previews)
         answer = yield from self.ask_json(self.call("POST", f"sdapi/v1/{path}", json=body, beside=beside))
         return (yield from self.drawn(request, _found(answer, request), count))
+
+    def reason(self, reply: Reply) -> str:
+        try:
+            body = members(reply.json())
+        except ProviderError:
+            return super().reason(reply)
+        return said(body.get("detail")) or said(body.get("errors")) or super().reason(reply)
 
     def _progress(self, previews: bool) -> Beside:
         where = f"sdapi/v1/progress?skip_current_image={str(not previews).lower()}"
