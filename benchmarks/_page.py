@@ -13,6 +13,7 @@ from typing import Any
 
 from _common import RESULTS, ROOT
 from _page_batch import batch, scale  # noqa: F401 (found by their names)
+from _page_history import history  # noqa: F401
 from _tables import shown, table, verdict
 
 NAMES = (
@@ -25,6 +26,7 @@ NAMES = (
     "remote",
     "batch",
     "scale",
+    "history",
     "stable_diffusion",
 )
 PAGE = ROOT / "docs" / "performance.md"

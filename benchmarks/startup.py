@@ -84,6 +84,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["PICTURA_HOME"] = str(folder / "home")  # pictures go into a history, as they do for users
         size = save_pipeline(folder)
         save_unconditional(folder / "ddim")
         fresh(LIGHT, "--help")  # fails where torch was imported

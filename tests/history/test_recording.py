@@ -19,6 +19,7 @@ import pictura
 from pictura import TextToImage
 from pictura.errors import ParameterError
 from pictura.history import History, recording
+from pictura.history.checking import check
 from pictura.picture import Picture
 
 SOURCE = Path(pictura.__file__).parents[1]
@@ -218,6 +219,7 @@ def test_the_end_of_a_process_waits_for_what_is_being_kept(home):
     code = """
 import sys, time, pictura
 from pictura.history import History, recording
+from pictura.history.checking import check
 added = History.add_all
 History.add_all = lambda self, pictures: time.sleep(1) or added(self, pictures)
 recording.PATIENCE = 0.01
@@ -227,6 +229,58 @@ pictura.TextToImage.from_preset("toy").generate("a cat", seed=5)
     environment = {**os.environ, "PYTHONPATH": path, "PICTURA_HOME": str(home)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
     assert [request.seed for request in kept(home)] == [5]
+
+
+FULL = """
+import resource, sys
+import pictura
+from pictura.history import History
+with History() as history:
+    history.open()
+model = pictura.TextToImage.from_preset("toy")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)  # larger files cannot be written
+assert len(model.generate(["a", "b"], seed=1)) == 2
+"""
+
+
+@pytest.mark.parametrize("room", [0, 30_000])
+def test_a_full_disk_costs_no_picture(home, room):
+    path = os.pathsep.join([str(SOURCE), str(TOY)])
+    environment = {**os.environ, "PYTHONPATH": path, "PICTURA_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(room)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not kept in the history" in done.stderr and "Traceback" not in done.stderr
+    with History(None, home) as history:  # there is room again
+        assert check(history).sound and history.count() == 0
+        TextToImage.from_preset("toy").generate("c", seed=3, history=history)
+        assert history.count() == 1
+
+
+DRAWING = """
+import pictura
+model = pictura.TextToImage.from_preset("toy")
+for seed in range(1000):
+    model.generate("a cat", seed=seed, num_steps=1)
+    print(seed, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_a_history_that_is_whole(home):
+    path = os.pathsep.join([str(SOURCE), str(TOY)])
+    environment = {**os.environ, "PYTHONPATH": path, "PICTURA_HOME": str(home)}
+    told = set()
+    for count in (1, 4, 11):
+        command = [sys.executable, "-c", DRAWING]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(count):
+                last = int(process.stdout.readline())
+            process.kill()
+        told |= set(range(last + 1))
+    with History(None, home) as history:
+        assert check(history).sound  # every row has its file
+        assert {entry.request.seed for entry in history.walk()} >= told  # what a call returned is there
 
 
 def test_drawing_loads_the_database_only_where_it_is_used():
