@@ -22,7 +22,7 @@ def history(r: Mapping[str, Any]) -> str:
 What keeping pictures costs beside drawing them. Times are by picture, of the built-in model with its own
 settings on one thread; a call returns when its pictures and their rows would survive a loss of power.
 
-{table(["", "with the history", "without", "the difference"], rows)}
+{table(["", "with the history", "without", "between the quickest of each"], rows)}
 
 Keeping alone, by the size of the picture: most of it goes into compressing the PNG, which several at once
 share out among threads.
@@ -37,5 +37,5 @@ page of fifty, in SQLite:
 
 
 def _pair(pair: Mapping[str, Any], unit: str) -> list[str]:
-    apart = pair["with"]["median"] - pair["without"]["median"]
+    apart = pair["with"]["min"] - pair["without"]["min"]
     return [shown(pair["with"], unit), shown(pair["without"], unit), f"{apart:.2g}{unit}"]
