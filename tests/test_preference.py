@@ -193,6 +193,9 @@ def test_what_cannot_learn_from_pairs_says_so(tmp_path: Path) -> None:
     model.compile(loss="dpo")
     with pytest.raises(ParameterError, match="no 'losers'"):
         model.fit([{"images": red_or_blue()[0]["images"], "prompts": "square"}])
+    larger = [{**row, "losers": row["losers"].resize((9, 9))} for row in red_or_blue(2)]
+    with pytest.raises(ParameterError, match="different sizes"):
+        model.fit(larger)
     red_or_blue()[0]["images"].save(tmp_path / "one.png")
     (tmp_path / "one.txt").write_text("square")
     with pytest.raises(FileError, match="no preferences"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pictura.errors import ParameterError, TrainingError
@@ -222,7 +223,8 @@ class _Told:
 def _batch(family: Family, examples: Sequence[Example], device: torch.device, *, teach: bool = True) -> Any:
     if teach and isinstance(family, Teachable):
         family.adapt(str(example["prompts"]) for example in examples)
-    sizes = {example["images"].size for example in examples}
+    pictures = [picture for row in examples for picture in (row["images"], row.get("losers"))]
+    sizes = {picture.size for picture in pictures if isinstance(picture, Image.Image)}
     if len(sizes) > 1:
         raise ParameterError(
             f"the pictures have different sizes, {sorted(sizes)}; scale them", parameter="data"
