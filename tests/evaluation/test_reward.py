@@ -127,7 +127,7 @@ def test_it_learns_what_is_liked_for_some_words_only() -> None:
 def test_where_nothing_is_to_be_learnt_it_says_so() -> None:
     rng = np.random.default_rng(7)
     model = reward.train(judged(lambda *_: bool(rng.random() < 0.5)))
-    assert model.measured["held-out accuracy"] < 0.62 and model.measured["prior"] == 100
+    assert model.measured["held-out accuracy"] < 0.62 and model.measured["prior"] >= 100
     with pytest.raises(InputError, match="7 pairs, too few"):
         reward.train(judged(lambda *_: True, 7))
     with pytest.raises(ParameterError, match="votes"):

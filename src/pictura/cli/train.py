@@ -174,7 +174,8 @@ def _reward(preferences: Path, out: Path) -> None:
     made.save(out)
     for name, value in made.measured.items():
         say(f"{name}: {value}")
-    say(f"learnt; the reward model is in {out}: use it with --option best_of=8 --option scorer=./{out}")
+    scorer = out if out.is_absolute() else f"./{out}"
+    say(f"learnt; the reward model is in {out}: use it with --option best_of=8 --option scorer={scorer}")
 
 
 @contextmanager

@@ -27,8 +27,9 @@ from pictura.evaluation.reward.model import Reward
 __all__ = ["Pairs", "fit", "loss", "seen", "train"]
 
 Array = NDArray[np.float64]
-CHOICES = tuple((prior, rank) for rank in (0, 2) for prior in (1.0, 10.0, 100.0))
-FOLDS = 5
+PRIORS, RANK = (1.0, 10.0, 100.0, 1000.0), 2
+WORTH = 0.98  # words must bring the surprise down to this share, or the plain model is kept
+FOLDS, INNER = 5, 3
 LEAST = 8  # pairs
 
 
@@ -158,16 +159,19 @@ def loss(
 
 
 def _chosen(pairs: Pairs) -> tuple[float, int]:
-    """Of `CHOICES` the one that predicts left-out groups best; the plainest of equals."""
-    return min(CHOICES, key=lambda choice: _left_out(pairs, *choice))
+    """Prior and rank by which left-out groups are predicted best; words only where they are worth it."""
+    (plain, prior), (told, other) = (
+        min((_left_out(pairs, prior, rank), prior) for prior in PRIORS) for rank in (0, RANK)
+    )
+    return (other, RANK) if told < WORTH * plain else (prior, 0)
 
 
 def _left_out(pairs: Pairs, prior: float, rank: int) -> float:
-    """Mean surprise at pairs of groups that were left out, a fourth at a time."""
+    """Surprise at pairs of groups that were left out, a third at a time."""
     total = 0.0
     order = {group: at for at, group in enumerate(sorted(set(pairs.group.tolist())))}
-    place = np.array([order[group] % (FOLDS - 1) for group in pairs.group.tolist()])
-    for part in range(FOLDS - 1):
+    place = np.array([order[group] % INNER for group in pairs.group.tolist()])
+    for part in range(INNER):
         out = place == part
         if out.any() and not out.all():
             apart = pairs.part(out)
