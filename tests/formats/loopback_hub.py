@@ -1,4 +1,6 @@
-"""A hub on the loopback interface: as much of its protocol as its own client speaks to fetch a model."""
+"""A hub on the loopback interface: as much of its protocol as its own clients speak to fetch a model or the
+files of a data set, whose repository is called datasets/OWNER/NAME here.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +78,10 @@ def _answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
     if hub.broken:
         return 500, {}, b"no"
     parts = path.strip("/").split("/")
-    api = parts[:2] == ["api", "models"]
-    parts = parts[2:] if api else parts
-    repository = hub.repositories.get("/".join(parts[:2]))
+    api = parts[0] == "api"
+    parts = parts[1:] if api else parts
+    name, parts = "/".join(parts[:3]), parts[1:] if parts[0] in ("models", "datasets") else parts
+    repository = hub.repositories.get(name if name.startswith("datasets/") else "/".join(parts[:2]))
     if repository is None:
         return 401, {"X-Error-Code": "RepoNotFound"}, b"{}"
     what, rest = (parts[2], parts[3:]) if len(parts) > 2 else ("revision", ["main"])

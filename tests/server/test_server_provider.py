@@ -163,7 +163,7 @@ def test_a_server_that_dies_and_comes_back_finishes_the_job(own_server, scenes):
     remote = opened(server, max_retries=8)
     told = []
     drawing = threading.Thread(
-        target=lambda: told.extend(remote.stream(PROMPT, seed=21, num_steps=150, num_images=2))
+        target=lambda: told.extend(remote.stream(PROMPT, seed=21, num_steps=60, num_images=2))
     )
     drawing.start()
     server.until(lambda: newest(server, status="running"))
@@ -173,7 +173,7 @@ def test_a_server_that_dies_and_comes_back_finishes_the_job(own_server, scenes):
     pictures = {event.index: event for event in told if isinstance(event, Picture)}
     assert sorted(pictures) == [0, 1], told
     for index, picture in pictures.items():
-        assert np.array_equal(picture, scenes.generate(PROMPT, seed=21 + index, num_steps=150))
+        assert np.array_equal(picture, scenes.generate(PROMPT, seed=21 + index, num_steps=60))
     assert len(newest(server)) == 1
 
 
