@@ -141,7 +141,8 @@ def replicate(asked: Asked, server: Loopback) -> Any:
         return file_at(asked)
     seed = asked.json["input"]["seed"] if asked.content else int(asked.path.rpartition("/")[2])
     where = f"{server.url}/predictions/{seed}"
-    prediction = {"id": str(seed), "urls": {"get": where, "cancel": f"{where}/cancel"}}
+    prediction = {"id": str(seed), "model": "acme/flux", "version": "hidden", "input": {}, "error": None,
+                  "urls": {"get": where, "cancel": f"{where}/cancel"}}  # fmt: skip
     if asked.method == "POST":
         return Answer(201, {**prediction, "status": "starting", "output": None})
     return {**prediction, "status": "succeeded", "output": [f"{server.url}/files/{seed}.png"]}

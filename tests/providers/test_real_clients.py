@@ -10,6 +10,7 @@ from loopback import SECRET, Loopback, b64, png
 from standins import STANDINS
 
 from pictura import TextToImage
+from pictura.providers._bodies import decoded, from_base64
 from pictura.providers._calls import Call
 from pictura.providers._sigv4 import signed
 
@@ -200,3 +201,48 @@ def test_signatures_are_botocores(token, monkeypatch):
     call = Call("POST", url, headers, content=content)
     ours = signed(call, **{**KEY, "region": "eu-west-1"}, token=token, service="bedrock", now=then)
     assert ours.headers["authorization"] == theirs["Authorization"]
+
+
+@pytest.mark.parametrize("model", ["black-forest-labs/flux-schnell", "somebody/dream:" + 64 * "a"])
+def test_replicate(model):
+    from replicate.client import Client
+
+    known = {"num_inference_steps": 4, "guidance_scale": 3.5, "seed": 7, "width": 640, "height": 384}
+    known |= {"prompt": PROMPT, "go_fast": True}
+    with STANDINS["replicate"].serve() as server:
+        client = Client(api_token=SECRET, base_url=server.url)
+        name, _, version = model.partition(":")
+        if version:
+            prediction = client.predictions.create(version=version, input=known, wait=True)
+        else:
+            prediction = client.models.predictions.create(name, input=known, wait=True)
+        prediction.wait()
+        client._client.close()
+        remote = TextToImage.from_preset(f"{server.url}/v1#{model}", api="replicate", api_key=SECRET)
+        ours = remote.generate(PROMPT, num_steps=4, guidance_scale=3.5, seed=7, size=(640, 384), go_fast=True)
+    assert prediction.status == "succeeded" and prediction.output == [f"{server.url}/files/7.png"]
+    assert ours.request.seed == 7
+    asked = [each for each in server.asked if each.method == "POST"]
+    assert len(asked) == 2 and asked[0].json == asked[1].json
+    assert asked[0].path == asked[1].path
+    for header in ("authorization", "content-type", "prefer"):
+        assert asked[0].headers[header] == asked[1].headers[header]
+
+
+def test_together():
+    from together import Together
+
+    wanted = {"guidance_scale": 3.5, "seed": 7, "negative_prompt": "fog", "width": 640, "height": 384}
+    with STANDINS["together"].serve() as server:
+        with Together(api_key=SECRET, base_url=server.url) as client:
+            theirs = client.images.generate(
+                model="m", prompt=PROMPT, steps=4, response_format="base64", output_format="png", **wanted
+            )
+        remote = TextToImage.from_preset(f"{server.url}#m", api="together", api_key=SECRET)
+        more = {"guidance_scale": 3.5, "seed": 7, "negative_prompts": "fog", "size": (640, 384)}
+        ours = remote.generate(PROMPT, num_steps=4, output_format="png", **more)
+    assert decoded(from_base64(theirs.data[0].b64_json)).tobytes() == ours.image.tobytes()
+    assert server.asked[0].json == server.asked[1].json
+    assert (server.asked[0].method, server.asked[0].path) == (server.asked[1].method, server.asked[1].path)
+    for name in ("authorization", "content-type"):
+        assert server.asked[0].headers[name] == server.asked[1].headers[name]
