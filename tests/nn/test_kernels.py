@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from oracle import fill, normal, off, unet_config
 from torch import nn
 
 from pictura import measuring
-from pictura.nn import kernels, winograd
+from pictura.nn import kernels, memory, tiled, winograd
 from pictura.nn.attention import Attention
+from pictura.nn.resnet import Upsample
 from pictura.nn.unet import UNet
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -28,36 +30,79 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     names = ("attentions float32", "attentions bfloat16")
     rates = {
         "products": {"linear": 1.0, "onednn": 100.0 if request.param == "onednn" else 0.5},
-        "convolutions": {"direct": 1e-3, "tile": 0.0},
         "attentions": {f"fused torch.{n.split()[1]}": 1.0 for n in names}
         | {f"by head torch.{n.split()[1]}": 9.0 for n in names},
     }
     monkeypatch.setattr(kernels, "rates", rates.__getitem__)
+    grouped = 1.0 if request.param == "onednn" else 0.0
+    found = {"direct": 1e-3, "tile": 0.0, "grouped": grouped, "batched": 0.5}
+    monkeypatch.setattr(tiled, "rates", lambda: found)
 
 
-def by_matrices(v: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("ntc,noc->nto", v, u)
+def winograd_of(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, f: int) -> torch.Tensor:
+    """All bands of the convolution of x, its sides multiplied by f, with products by matrices."""
+    m, u = winograd.method(f, x.dtype), winograd.transform(weight, f)
+    added = 0.0 if bias is None else winograd.spread(bias, f)
+    plan = winograd.plan(x, m)
+    found = x.new_empty(len(x), len(weight), f * x.shape[2], f * x.shape[3])
+    found = found.contiguous(memory_format=torch.channels_last)
+
+    def multiply(v: torch.Tensor) -> torch.Tensor:
+        assert len(v) == plan.tiles
+        return (torch.einsum("tpc,poc->tpo", v, u) + added).contiguous()
+
+    for band in plan.bands:
+        winograd.convolve(x, found, plan, band, multiply, lambda rows, room: room.copy_(rows))
+    return found
 
 
+def direct(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, f: int) -> torch.Tensor:
+    grown = F.interpolate(x, scale_factor=f) if f > 1 else x
+    return F.conv2d(grown, weight, bias, padding=1)
+
+
+@pytest.mark.parametrize("f", [1, 2])
 @pytest.mark.parametrize(
-    ("b", "c", "o", "h", "w"), [(1, 3, 5, 4, 4), (2, 7, 4, 9, 14), (1, 16, 8, 1, 30), (3, 2, 2, 23, 5)]
+    ("b", "c", "o", "h", "w"),
+    [(1, 3, 5, 4, 4), (2, 7, 4, 9, 14), (1, 16, 8, 1, 30), (3, 2, 2, 23, 5), (1, 3, 2, 12, 16)],
 )
-@pytest.mark.parametrize("band", [1, winograd.BAND])
+@pytest.mark.parametrize("some", [(1, 1), (5, 1), (5, 1 << 20), (winograd.TILES, winograd.BAND)])
 def test_winograd_is_the_convolution(
-    b: int, c: int, o: int, h: int, w: int, band: int, monkeypatch: pytest.MonkeyPatch
+    f: int, b: int, c: int, o: int, h: int, w: int, some: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "BAND", band)
+    monkeypatch.setattr(winograd, "TILES", some[0])
+    monkeypatch.setattr(winograd, "BAND", some[1])
     x, weight, bias = normal(1, b, c, h, w).double(), normal(2, o, c, 3, 3).double(), normal(3, o).double()
-    found = winograd.convolve(x, winograd.transform(weight), bias, by_matrices)
-    assert off(found, F.conv2d(x, weight, bias, padding=1)) < 1e-13
-    assert off(winograd.convolve(x, winograd.transform(weight), None, by_matrices), found) > 0.01
+    found = winograd_of(x, weight, bias, f)
+    assert off(found, direct(x, weight, bias, f)) < 1e-13
+    assert off(winograd_of(x, weight, None, f), found) > 0.01
 
 
-def test_winograd_loses_little_in_float32() -> None:
+@pytest.mark.parametrize("f", [1, 2])
+def test_winograd_loses_little_in_float32(f: int) -> None:
     x, weight = normal(1, 1, 320, 29, 34), normal(2, 320, 320, 3, 3) / 54
-    right = F.conv2d(x.double(), weight.double(), padding=1)
-    found = winograd.convolve(x, winograd.transform(weight), None, by_matrices)
+    right = direct(x.double(), weight.double(), None, f)
+    found = winograd_of(x, weight, None, f)
     assert float((found - right).square().mean().sqrt()) < 2e-6 * float(right.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("f", [1, 2])
+@pytest.mark.parametrize("size", [(1, 67, 70), (2, 40, 67)])
+def test_layers_by_winograds_method(f: int, size: tuple[int, int, int], quick: None) -> None:
+    b, h, w = size
+    layer: nn.Module = Upsample(24) if f > 1 else nn.Conv2d(24, 24, 3, padding=1)
+    conv = layer.conv if isinstance(layer, Upsample) else layer
+    x = normal(1, b, 24, h, w)
+    with torch.no_grad():
+        right = layer(x)
+        kernels.accelerate(layer)
+        assert tiled.tiled(conv, x, f) is not None
+        found = layer(x)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert off(found, right) < 1e-5
+        if f > 1:  # another size than the double is interpolated
+            other = F.conv2d(F.interpolate(x, (h + 3, w)), conv.weight, conv.bias, padding=1)
+            assert off(layer(x, (h + 3, w)), other) < 1e-5
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5])
@@ -73,7 +118,7 @@ def test_an_accelerated_network_answers_alike(seed: int, quick: None) -> None:
         right = network(*given)
         kernels.accelerate(network)
         assert list(network.state_dict()) == names
-        assert any(isinstance(module, kernels.Conv3x3) for module in network.modules())
+        assert any(isinstance(module, tiled.Conv3x3) for module in network.modules())
         found = network(*given)
         assert off(found, right) <= 1e-5
         assert not torch.equal(found, right), "nothing was computed another way"
@@ -85,12 +130,12 @@ def test_an_accelerated_network_answers_alike(seed: int, quick: None) -> None:
     kernels.plain(network)
     with torch.no_grad():
         assert torch.equal(network(*given), right)
-    assert {type(m) for m in network.modules()}.isdisjoint({kernels.Linear, kernels.Conv3x3})
+    assert {type(m) for m in network.modules()}.isdisjoint({kernels.Linear, tiled.Conv3x3, tiled.Doubling})
     assert not any("kept" in vars(m) or "mixing" in vars(m) for m in network.modules())
 
 
 def test_changed_weights_are_transformed_anew(quick: None) -> None:
-    layer = kernels.accelerate(nn.Conv2d(16, 8, 3, padding=1))
+    layer = kernels.accelerate(nn.Conv2d(16, 24, 3, padding=1))
     x = normal(1, 1, 16, 20, 20)
 
     def right() -> torch.Tensor:
@@ -100,16 +145,26 @@ def test_changed_weights_are_transformed_anew(quick: None) -> None:
         assert off(layer(x), right()) < 1e-5
         layer.weight.mul_(2)  # type: ignore[union-attr, operator]
         assert off(layer(x), right()) < 1e-5
-        layer.weight = nn.Parameter(normal(5, 8, 16, 3, 3))
+        layer.weight = nn.Parameter(normal(5, 24, 16, 3, 3))
         assert off(layer(x), right()) < 1e-5
-        other = {"weight": normal(6, 8, 16, 3, 3), "bias": normal(7, 8)}
+        other = {"weight": normal(6, 24, 16, 3, 3), "bias": normal(7, 24)}
         found = torch.func.functional_call(layer, other, (x,))
         assert off(found, F.conv2d(x, **other, padding=1)) < 1e-5
 
 
+def test_a_copy_keeps_transformed_weights_of_its_own(quick: None) -> None:
+    layer, x = kernels.accelerate(nn.Conv2d(16, 24, 3, padding=1)), normal(1, 1, 16, 20, 20)
+    with torch.no_grad():
+        right = layer(x)
+        other = copy.deepcopy(layer)
+        assert layer.kept is not None
+        assert other.kept is None
+        assert torch.equal(other(x), right)
+
+
 def test_where_memory_is_short_convolutions_stay_direct(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "free_memory", lambda: 1000)
-    layer, x = kernels.accelerate(nn.Conv2d(16, 8, 3, padding=1)), normal(1, 1, 16, 20, 20)
+    layer, x = kernels.accelerate(nn.Conv2d(16, 24, 3, padding=1)), normal(1, 1, 16, 20, 20)
     with torch.no_grad():
         assert torch.equal(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1))  # type: ignore[arg-type]
 
@@ -176,10 +231,10 @@ def test_what_is_measured_here_is_complete(tmp_path, monkeypatch) -> None:  # ty
     monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
     measuring._kept.cache_clear()
     threads = torch.get_num_threads()
-    for of in ("products", "convolutions", "attentions"):
-        assert all(value > 0 for value in kernels.rates(of).values())
+    for found in (kernels.rates("products"), kernels.rates("attentions"), tiled.rates()):
+        assert all(value > 0 for name, value in found.items() if ONEDNN or name != "grouped")
     assert torch.get_num_threads() == threads
-    assert kernels.worthwhile(640, 640, 4) is False
+    assert tiled.worthwhile(640, 640, 4) is False
     with torch.no_grad():
         layer, x = kernels.accelerate(nn.Linear(8, 6)), normal(1, 5, 8)
         assert off(layer(x), F.linear(x, layer.weight, layer.bias)) < 1e-6  # type: ignore[arg-type]
@@ -214,14 +269,24 @@ def test_freed_memory_is_used_again() -> None:
         assert int(told["reuse"][1]) < 0.5 * int(told["plain"][1])
 
 
+def test_a_large_tensor_has_memory_of_its_own() -> None:
+    small, large = memory.empty((3, 5), torch.float32), memory.empty((5, 2048, 1024), torch.bfloat16)
+    assert small.shape == (3, 5)
+    assert large.shape == (5, 2048, 1024)
+    assert large.dtype == torch.bfloat16
+    large.fill_(2)
+    part = large[3, 7]
+    del large
+    assert float(part.sum()) == 2048  # a view keeps all of it
+
+
 def test_nothing_is_kept_where_weights_are_streamed(quick: None) -> None:
-    layer, x = kernels.accelerate(nn.Conv2d(16, 8, 3, padding=1), keep=False), normal(1, 1, 16, 20, 20)
+    layer, x = kernels.accelerate(nn.Conv2d(16, 24, 3, padding=1), keep=False), normal(1, 1, 16, 20, 20)
+    large = normal(2, 1, 16, 64, 65)  # weights for so many tiles are transformed each time
     with torch.no_grad():
-        layer(x)
-        assert layer.kept is None
-        with kernels.holding(layer):
-            layer(x)
-            assert layer.kept is not None
+        right = F.conv2d(x, layer.weight, layer.bias, padding=1)  # type: ignore[arg-type]
+        assert torch.equal(layer(x), right)
+        assert tiled.tiled(layer, large) is not None
         assert layer.kept is None
 
 

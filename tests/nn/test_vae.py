@@ -9,7 +9,7 @@ import torch
 from oracle import TOLERANCE, fill, normal, off, same_gradients, vae_config
 
 from pictura.errors import PresetError
-from pictura.nn import bands, rows, vae
+from pictura.nn import bands, kernels, rows, tiled, vae, winograd
 from pictura.nn.vae import AutoencoderKL
 
 diffusers = pytest.importorskip("diffusers")
@@ -89,6 +89,33 @@ def test_large_maps_some_rows_at_a_time(seed: int, threads: int, monkeypatch: py
     monkeypatch.setattr(vae, "LARGE", 0)
     monkeypatch.setattr(bands, "BYTES", 0)
     monkeypatch.setattr(bands, "ROWS", 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            assert off(ours.decode(z), theirs.decode(z).sample) <= TOLERANCE
+            (mean, logvar), wanted = ours.encode(x), theirs.encode(x).latent_dist
+            assert off(mean, wanted.mean) <= TOLERANCE
+            assert off(logvar, wanted.logvar) <= TOLERANCE
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("seed", "threads", "large"), [(0, 1, 0), (3, 3, 0), (6, 1, vae.LARGE)])
+def test_maps_by_winograds_method(
+    seed: int, threads: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where that is always quicker; large maps some rows of tiles at a time."""
+    config = vae_config(seed) | {"layers_per_block": 1}
+    config["block_out_channels"] = [max(16, width) for width in config["block_out_channels"]]
+    ours, theirs = pair(config, seed)
+    kernels.accelerate(ours)
+    z, x = normal(seed, 1, ours.config.latent_channels, 13, 18), normal(seed, 1, 3, 40, 36)
+    rates = {"direct": 1e-3, "tile": 0.0, "batched": 1.0, "grouped": 0.0}
+    monkeypatch.setattr(tiled, "rates", lambda: rates)
+    monkeypatch.setattr(winograd, "TILES", 20)
+    monkeypatch.setattr(winograd, "BAND", 1 << 16)
+    monkeypatch.setattr(vae, "LARGE", large)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from pictura.nn import kernels, memory
 from pictura.nn.resnet import ACTIVATIONS, Downsample, ResnetBlock, Upsample
 from pictura.nn.rows import deal
+from pictura.nn.tiled import tiled
 
 BYTES = 4 << 20  # of a band's input: what fits into the processor's caches, with something to spare
-ROWS = 14  # at least so many: with the rows above and below, full tiles of Winograd's method
-Prepare = Callable[[Tensor], Tensor]
+ROWS = 14  # at least so many: one more on each side is computed for nothing
+Prepare = Callable[..., Tensor]  # some rows of a map, and possibly where to -> them prepared
 
 
 def bands(x: Tensor) -> Iterator[tuple[int, int]]:
@@ -37,7 +38,7 @@ def norm(layer: nn.GroupNorm, act: str, x: Tensor) -> Prepare:
     """act(layer(.)) for rows of x, with the statistics of all of x."""
     (b, c, h, w), groups = x.shape, layer.num_groups
 
-    def mean(of: Prepare) -> Tensor:
+    def mean(of: Callable[[Tensor], Tensor]) -> Tensor:
         """(b, c, 1, 1), the same for all channels of a group, summed up in float64."""
         cuts = list(bands(x))
         sums = x.new_empty(len(cuts), b, c, dtype=torch.float64)
@@ -54,59 +55,72 @@ def norm(layer: nn.GroupNorm, act: str, x: Tensor) -> Prepare:
     scale = torch.rsqrt(variance + layer.eps) * layer.weight[:, None, None]
     shift = layer.bias[:, None, None] - center * scale
 
-    def prepare(rows: Tensor) -> Tensor:
-        normed = torch.addcmul(shift, rows, scale).to(rows.dtype)
-        return F.silu(normed, inplace=True) if ACTIVATIONS[act] is F.silu else ACTIVATIONS[act](normed)
+    def prepare(rows: Tensor, to: Tensor | None = None) -> Tensor:
+        normed = torch.addcmul(shift, rows, scale, out=to).to(rows.dtype)
+        if ACTIVATIONS[act] is F.silu:
+            return F.silu(normed, inplace=True)
+        return ACTIVATIONS[act](normed) if to is None else to.copy_(ACTIVATIONS[act](normed))
 
     return prepare
 
 
 def empty(like: Tensor, channels: int, scale: float = 1) -> Tensor:
-    memory.trim()
-    shape = (like.shape[0], channels, int(like.shape[2] * scale), int(like.shape[3] * scale))
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    shape = (like.shape[0], int(like.shape[2] * scale), int(like.shape[3] * scale), channels)
+    return memory.empty(shape, like.dtype).permute(0, 3, 1, 2)
 
 
-def convolve(layer: nn.Conv2d, x: Tensor, prepare: Prepare, put: Callable[[slice, Tensor], object]) -> None:
-    """`put` is told rows and their part of layer(prepare(x)); `layer` is a 3x3 convolution of stride 1."""
+def convolve(layer: nn.Conv2d, x: Tensor, prepare: Prepare, found: Tensor, add: bool = False) -> Tensor:
+    """layer(prepare(x)) into, or onto, `found`; `layer` is a 3x3 convolution of stride 1."""
+    way = tiled(layer, x)
 
     def part(rows: tuple[int, int]) -> None:
         start, end = rows
         before, after = min(start, 1), min(x.shape[2] - end, 1)  # one more row on each side, if there is one
-        found = layer(prepare(x[:, :, start - before : end + after]))
-        put(slice(start, end), found[:, :, before : found.shape[2] - after])
+        values = layer(prepare(x[:, :, start - before : end + after]))
+        values = values[:, :, before : values.shape[2] - after]
+        lines = found[:, :, start:end]
+        lines.add_(values) if add else lines.copy_(values)
 
-    with kernels.holding(layer):
+    if way is None:
         deal(part, list(bands(x)))
+    else:
+        deal(lambda band: way.band(x, found, band, prepare, add), way.plan.bands)
+    return found
 
 
 def convolution(layer: nn.Conv2d, x: Tensor, prepare: Prepare) -> Tensor:
     """layer(prepare(x))"""
-    found = empty(x, layer.out_channels)
-    convolve(layer, x, prepare, lambda rows, part: found[:, :, rows].copy_(part))
-    return found
+    return convolve(layer, x, prepare, empty(x, layer.out_channels))
 
 
 def resnet(block: ResnetBlock, x: Tensor) -> Tensor:
     """block(x), in the place of x."""
     h = convolution(block.conv1, x, norm(block.norm1, block.act, x))
     sum_ = shortcut(block.conv_shortcut, x) if hasattr(block, "conv_shortcut") else x
-    convolve(block.conv2, h, norm(block.norm2, block.act, h), lambda rows, part: sum_[:, :, rows].add_(part))
+    convolve(block.conv2, h, norm(block.norm2, block.act, h), sum_, add=True)
     del h
-    return sum_.contiguous(memory_format=torch.channels_last)
+    return sum_ if sum_ is x else empty(x, sum_.shape[1]).copy_(sum_)
 
 
 def shortcut(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """layer(x), a 1x1 convolution, in the place of x where that has room."""
     o = layer.out_channels
     found = x[:, :o] if o <= x.shape[1] else empty(x, o)
-    deal(lambda rows: found[:, :, slice(*rows)].copy_(layer(x[:, :, slice(*rows)])), list(bands(x)))
+    linear = kernels.product() if x.dtype == torch.float32 else F.linear
+
+    def part(rows: tuple[int, int]) -> None:
+        last = x[:, :, slice(*rows)].permute(0, 2, 3, 1)
+        values = linear(last, layer.weight.flatten(1), layer.bias)
+        found[:, :, slice(*rows)] = values.permute(0, 3, 1, 2)
+
+    deal(part, list(bands(x)))
     return found
 
 
 def upsample(layer: Upsample, x: Tensor) -> Tensor:
     """layer(x), twice the sides."""
     found = empty(x, layer.conv.out_channels, 2)
+    way = tiled(layer.conv, x, 2)
 
     def part(rows: tuple[int, int]) -> None:
         start, end = rows
@@ -114,8 +128,10 @@ def upsample(layer: Upsample, x: Tensor) -> Tensor:
         grown = layer(x[:, :, start - before : end + after])
         found[:, :, 2 * start : 2 * end] = grown[:, :, 2 * before : grown.shape[2] - 2 * after]
 
-    with kernels.holding(layer.conv):
+    if way is None:
         deal(part, list(bands(x)))
+    else:
+        deal(lambda band: way.band(x, found, band, lambda rows, room: room.copy_(rows)), way.plan.bands)
     return found
 
 

@@ -4,31 +4,28 @@
 else: modules, parameters and their names stay, and where gradients are wanted, and on other devices, they
 compute as torch's. `plain(network)` takes it back. What is quickest differs between processors; `rates`
 measures it once on each: products by oneDNN instead of torch's matrix library (on an AMD processor 2.3 times
-as fast), also those of attention; 3x3 convolutions by Winograd's method. Freed memory is kept for the next
-layer. With `PICTURA_KERNELS=torch` in the environment all stays as it is.
+as fast), also those of attention; 3x3 convolutions by Winograd's method (`tiled`). Freed memory is kept for
+the next layer. With `PICTURA_KERNELS=torch` in the environment all stays as it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product as product_of
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pictura import measuring
-from pictura.nn import memory, winograd
+from pictura.nn import memory, tiled
+from pictura.nn.resnet import Upsample
 from pictura.nn.rows import deal
+from pictura.nn.tiled import alone, ours
 
 GAIN = 1.1  # another way than torch's must be this much quicker to be worth it
-SHARE = 0.25  # of the free memory that transformed weights may take
-LEAST_TILES = 16  # below that, reading four times the weights costs more than the products save
-MANY_TILES = 256  # from there on, transforming weights each time costs a few percent, and no memory
 QUERIES = 256  # of a head at a time
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -47,9 +44,11 @@ def accelerate(network: nn.Module, *, reuse: bool = True, keep: bool = True) -> 
             module.mixing = attention  # type: ignore[assignment]
         elif type(module) is nn.Linear:
             module.__class__ = Linear
-        elif type(module) is nn.Conv2d and _fits_winograd(module):
-            module.__class__ = Conv3x3
+        elif type(module) is nn.Conv2d and tiled.fits(module):
+            module.__class__ = tiled.Conv3x3
             module.keep = keep  # type: ignore[assignment]
+        elif type(module) is Upsample:
+            module.__class__ = tiled.Doubling
     return network
 
 
@@ -60,72 +59,18 @@ def plain(network: nn.Module) -> nn.Module:
             module.__dict__.pop("mixing", None)
         elif type(module) is Linear:
             module.__class__ = nn.Linear  # type: ignore[assignment]
-        elif type(module) is Conv3x3:
-            for name in ("kept", "keep", "holding"):
+        elif type(module) is tiled.Conv3x3:
+            for name in ("kept", "keep"):
                 module.__dict__.pop(name, None)
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
+        elif type(module) is tiled.Doubling:
+            module.__class__ = Upsample  # type: ignore[assignment]
     return network
-
-
-def ours(x: Tensor, *weights: Tensor | None, dtypes: Sequence[torch.dtype] = (torch.float32,)) -> bool:
-    """Whether these ways may be taken: on a CPU, no gradient wanted."""
-    if x.dtype not in dtypes or x.device.type != "cpu":
-        return False
-    return not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in (x, *weights))
 
 
 class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return (product() if ours(x, self.weight, self.bias) else F.linear)(x, self.weight, self.bias)
-
-
-class Conv3x3(nn.Conv2d):
-    """For small maps keeps transformed weights, made again when the weight is another or changed in place."""
-
-    kept: tuple[Any, Tensor] | None = None
-    holding = False
-    keep = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4 and ours(x, self.weight, self.bias):
-            tiles = winograd.tiles(*x.shape[2:])
-            if worthwhile(self.out_channels, self.in_channels, tiles):
-                transformed = self._transformed(tiles)
-                if transformed is not None:
-                    return winograd.convolve(x, transformed, self.bias, multiply)
-        return super().forward(x)
-
-    def _transformed(self, tiles: int) -> Tensor | None:
-        weight = self.weight
-        if tiles >= MANY_TILES and not self.holding:
-            return winograd.transform(weight.detach())
-        if not self.keep and not self.holding:
-            return None
-        key = (weight.data_ptr(), weight._version, weight.shape)
-        if self.kept is None or self.kept[0] != key:
-            self.kept = None
-            if 4 * weight.numel() * weight.element_size() > SHARE * measuring.free_memory():
-                return None
-            self.kept = key, winograd.transform(weight.detach())
-        return self.kept[1]
-
-
-@contextmanager
-def holding(layer: nn.Module) -> Iterator[None]:
-    """Transformed weights of `layer` stay for the block: several parts of one map follow each other."""
-    if not isinstance(layer, Conv3x3):
-        yield
-        return
-    before, layer.holding = layer.kept, True
-    try:
-        yield
-    finally:
-        layer.kept, layer.holding = before, False
-
-
-def _fits_winograd(module: nn.Conv2d) -> bool:
-    alike = module.kernel_size == (3, 3) and module.padding == (1, 1) and module.padding_mode == "zeros"
-    return alike and module.stride == module.dilation == (1, 1) and module.groups == 1
 
 
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -137,26 +82,6 @@ def product() -> Product:
     """The quickest F.linear in float32 on this machine."""
     found = rates("products")
     return by_onednn if found.get("onednn", 0) > GAIN * found["linear"] else F.linear
-
-
-def multiply(v: Tensor, u: Tensor) -> Tensor:
-    """The 36 products of Winograd's method: (36, t, c) with (36, o, c) -> (36, t, o)."""
-    if product() is F.linear:
-        return torch.bmm(v, u.transpose(1, 2))
-    found = v.new_empty(len(v), v.shape[1], u.shape[1])
-    deal(lambda place: found[place].copy_(by_onednn(v[place], u[place])), range(len(u)))
-    return found
-
-
-def worthwhile(o: int, c: int, tiles: int) -> bool:
-    """Whether Winograd's method is quicker from c channels to o on so many tiles: products and what else it
-    does, against the direct way."""
-    if tiles < LEAST_TILES or c < 16:
-        return False
-    found = rates("convolutions")
-    products = 2 * winograd.SIDE**2 * tiles * o * c / max(rates("products").values())
-    direct = 18 * winograd.OUT**2 * tiles * o * c / found["direct"]
-    return GAIN * (products + tiles * (o + c) * found["tile"]) < direct
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -192,24 +117,8 @@ def by_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def rates(of: str) -> Mapping[str, float]:
-    """What one thread does on this machine: floating-point operations a second by the name of the way, and
-    "tile", the seconds that Winograd's method takes beside the products, by tile and channel."""
+    """What one thread does on this machine: floating-point operations a second by the name of the way."""
     return measuring.kept(of, _MEASURES[of])
-
-
-def alone(measure: Callable[[], dict[str, float]]) -> Callable[[], dict[str, float]]:
-    """`measure` with one thread and without gradients."""
-
-    def measured() -> dict[str, float]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.no_grad():
-                return measure()
-        finally:
-            torch.set_num_threads(threads)
-
-    return measured
 
 
 @alone
@@ -223,18 +132,6 @@ def _products() -> dict[str, float]:
 
 
 @alone
-def _convolutions() -> dict[str, float]:
-    c, side = 320, 32
-    tiles = (side // winograd.OUT) ** 2
-    x = torch.full((1, c, side, side), 0.1).to(memory_format=torch.channels_last)
-    weight = torch.full((c, c, 3, 3), 0.1).to(memory_format=torch.channels_last)
-    u = torch.full((winograd.SIDE**2, c, c), 0.1)
-    beside = measuring.seconds(lambda: winograd.convolve(x, u, None, lambda v, u: v))
-    direct = 18 * side * side * c * c / measuring.seconds(lambda: F.conv2d(x, weight, None, padding=1))
-    return {"direct": direct, "tile": beside / (tiles * 2 * c)}
-
-
-@alone
 def _attentions() -> dict[str, float]:
     found: dict[str, float] = {}
     work = 4 * 2 * 1024**2 * 64
@@ -245,4 +142,4 @@ def _attentions() -> dict[str, float]:
     return found
 
 
-_MEASURES = {"products": _products, "convolutions": _convolutions, "attentions": _attentions}
+_MEASURES = {"products": _products, "attentions": _attentions}

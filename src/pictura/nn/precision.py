@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pictura import measuring
 from pictura.nn import kernels
+from pictura.nn.tiled import alone
 
 __all__ = ["GAIN", "Int8Linear", "quantise", "rates", "with_int8"]
 
@@ -71,7 +72,7 @@ def rates() -> Mapping[str, float]:
     return measuring.kept("precisions", _measure)
 
 
-@kernels.alone
+@alone
 def _measure() -> dict[str, float]:
     width, rows = 1536, 512
     x, linear = torch.full((rows, width), 0.1), nn.Linear(width, width).requires_grad_(False)
