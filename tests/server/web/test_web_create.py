@@ -73,7 +73,7 @@ def test_every_setting_reaches_the_picture(server, look) -> None:
     assert request["options"]["guidance_rescale"] == 0.5 and request["model"] == "scenes"
     page.locator(".cell-link").click()
     expect(page.locator(".facts")).to_contain_text("9223372036854775807")
-    page.get_by_role("button", name="Use settings").last.click()
+    page.get_by_role("dialog").get_by_role("button", name="Use settings").click()
     assert page.get_by_label("Seed", exact=True).input_value() == "9223372036854775807"
 
 

@@ -52,7 +52,7 @@ def test_as_words_on_every_view(server, hostile, look) -> None:
     page.goto(f"{server.url}/#/queue")
     expect(page.get_by_text(PROMPTS[0]).first).to_be_visible()
     page.goto(f"{server.url}/#/picture/{hostile[0]['id']}")
-    page.get_by_role("button", name="Use settings").last.click()
+    page.get_by_role("dialog").get_by_role("button", name="Use settings").click()
     assert page.get_by_label("Prompt", exact=True).input_value() == PROMPTS[0]
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".cell.done")).to_have_count(1)

@@ -23,6 +23,7 @@ export function factList(image) {
     ...Object.entries(request.options ?? {}).map(([name, value]) => [visible(name), typeof value === "string" ? said(value) : visible(write(value))]),
     ["Made", h("time", { datetime: image.made_at }, new Date(image.made_at).toLocaleString())],
     ...Object.entries(image.timings ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [`Time: ${name.replaceAll("_", " ")}`, seconds(value)]),
+    ["Pictura", image.version],
     ["Weights", image.model_digest && h("code", { title: image.model_digest }, `${image.model_digest.slice(0, 16)}…`)],
     ["File", image.sha256 && h("code", { title: image.sha256 }, `${image.sha256.slice(0, 16)}…`)],
   ];

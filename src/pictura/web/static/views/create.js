@@ -117,6 +117,11 @@ export function open(main) {
 
   return {
     prompt: () => prompt.input.focus(),
+    /** Where a picture is among those of its job. */
+    around(id) {
+      const images = jobs.all().map((job) => job.cells.map((cell) => cell.image).filter(Boolean)).find((some) => some.some((image) => image.id === id));
+      return images ? { at: images.findIndex((image) => image.id === id), count: images.length, item: (at) => images[at] } : null;
+    },
     update() {},
     close() {
       left.abort();
