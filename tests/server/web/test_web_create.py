@@ -19,7 +19,7 @@ def test_a_prompt_becomes_pictures_step_by_step(server, look) -> None:
     seen = look(server)
     page = seen.go()
     filled(page, "a cat left of a pizza")
-    page.get_by_label("Steps", exact=True).fill("120")
+    page.get_by_label("Steps", exact=True).fill("60")
     page.get_by_label("Seed", exact=True).fill("11")
     page.evaluate(
         """() => { window.steps = new Set(); window.previews = new Set(); window.said = [];
@@ -41,11 +41,11 @@ def test_a_prompt_becomes_pictures_step_by_step(server, look) -> None:
     assert [image.get_attribute("alt") for image in pictures.all()] == ["a cat left of a pizza"] * 4
     expect(page.locator(".state").first).to_have_text("Done · 4 of 4")
     steps, previews, said = page.evaluate("[[...window.steps], window.previews.size, window.said]")
-    assert len(steps) >= 3 and all(step.endswith(" / 120") for step in steps)
+    assert len(steps) >= 3 and all(step.endswith(" / 60") for step in steps)
     assert previews >= 2
     assert "4 pictures ready." in said  # a screen reader hears the end
     seen.shot("create-done")
-    items = server.get("/api/images", params={"query": "cat pizza", "num_steps": 120}).json()["items"]
+    items = server.get("/api/images", params={"query": "cat pizza", "num_steps": 60}).json()["items"]
     assert sorted(item["request"]["seed"] for item in items) == [11, 12, 13, 14]
     page.locator(".cell-link").first.click()
     expect(page.get_by_role("dialog", name="Picture")).to_be_visible()

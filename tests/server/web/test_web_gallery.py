@@ -198,7 +198,7 @@ def test_several_are_selected(server, drawn, look, tmp_path) -> None:
 def test_what_is_drawn_meanwhile_waits_above(server, drawn, look) -> None:
     page = look(server).go()
     page.get_by_label("Prompt", exact=True).fill("a dog above a cloud")
-    page.get_by_label("Steps", exact=True).fill("60")
+    page.get_by_label("Steps", exact=True).fill("30")
     page.get_by_role("button", name="Generate").click()
     page.get_by_role("link", name="Gallery").click()
     first = page.locator(".tile a[href]").first

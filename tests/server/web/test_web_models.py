@@ -7,9 +7,12 @@ import io
 import pytest
 import torch
 from PIL import Image
-from pipelines import family_of, pipeline
 from playwright.sync_api import expect
 from safetensors.torch import save_file
+
+from pipelines import family_of, pipeline
+
+pytestmark = pytest.mark.slow  # a model of another family, read by this process and by a worker
 
 
 @pytest.fixture(scope="module")
