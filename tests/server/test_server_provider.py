@@ -229,11 +229,17 @@ def test_pictures_in_options_are_sent_along(own_server, tmp_path, monkeypatch):
     assert there.request.options["image"]["path"] == str(source)
     assert there.request.options["image"]["sha256"] == here.request.options["image"]["sha256"]
     # A name that a stranger writes is not opened on the server, whatever form it has.
-    for name in (str(source), {"path": str(source)}, [{"path": str(source)}]):
-        request = {"prompt": "a cat", "num_steps": 2, "options": {"image": name}}
+    named = [{"image": str(source)}, {"image": {"path": str(source)}}, {"image": [{"path": str(source)}]}]
+    named += [{"control": [{"model": str(folder), "image": "x"}]}, {"reference": {"model": "hf://a/b"}}]
+    named += [{"lora": [str(source)]}, {"embeddings": str(source)}]
+    for options in named:
+        request = {"prompt": "a cat", "num_steps": 2, "options": options}
         answer = server.request("POST", "/api/jobs", json={"requests": [request]})
-        done = server.ended(answer.json()["id"]) if answer.status_code == 202 else {"status": "failed"}
-        assert done["status"] == "failed", name
+        if answer.status_code == 202:
+            (failure,) = server.ended(answer.json()["id"])["failures"]
+            assert "names a file, which is not possible here" in failure["error"], options
+        else:
+            assert answer.status_code == 400 and "name a path" in answer.json()["error"]["message"]
 
 
 def test_a_key_is_needed_where_there_is_one(own_server):

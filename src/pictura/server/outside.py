@@ -6,7 +6,7 @@ the folder that the server offers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -38,18 +38,31 @@ def placed(request: Request, folder: Path | None) -> Request:
 
 
 def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
-    """ParameterError where an option that takes files is a text, or a list of texts: a path on this machine.
+    """ParameterError where an option that takes files holds a text: a path or a model on this machine.
 
-    options: what the model declares, which only those who hold it know.
+    options: what the model declares, which only those who hold it know. What `placed` put there is allowed.
     """
     for name, value in request.options.items():
-        texts = value if isinstance(value, tuple) else (value,)
         known = options.get(name)
-        if known is not None and known.attach is not None and any(isinstance(one, str) for one in texts):
+        if known is not None and known.attach is not None and any(_texts(value)):
             raise ParameterError(
-                f"{name} names a file, which is not possible here; send the picture to /api/attachments",
+                f"{name} names a file, which is not possible here; send pictures to /api/attachments, and "
+                "have the server offer LoRAs by name",
                 parameter=name,
             )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in an option that is no digest, offered name or place of one."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name not in ("path", "sha256", "name"):
+                yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def without_paths(value: Any) -> Any:
