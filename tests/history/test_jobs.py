@@ -188,3 +188,33 @@ def test_bad_calls(jobs):
     for id in ("", "x", "f" * 32, "\0" * 32):
         with pytest.raises(InputError):
             jobs.get(id)
+
+
+def test_jobs_are_cancelled_while_they_are_claimed(jobs, claims, picture):
+    """Whoever locks a job and whoever locks its tasks never wait for each other."""
+    made, wrong, over = [], [], threading.Event()
+
+    def work(name):
+        try:
+            while not over.is_set():
+                for task in claims.claim(name, limit=9, lease=60):
+                    claims.finish(task, make(task, picture))
+        except Exception as error:
+            wrong.append(error)
+
+    workers = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        for number in range(40):
+            made.append(jobs.submit(requests(30)))
+            time.sleep(0.001 * (number % 7))
+            jobs.cancel(made[-1].id)
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+    assert not wrong
+    for job in made:
+        done = jobs.get(job.id)
+        assert done.status == ("done" if len(done.images) == 30 else "cancelled")

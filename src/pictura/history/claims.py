@@ -132,7 +132,11 @@ class Claims:
             if models is not None:
                 wanted = wanted.where(tasks.c.model.in_(list(models)))
             mine: list[Task] = []
-            for row in connection.execute(wanted.with_for_update(skip_locked=True)).all():
+            rows = connection.execute(wanted.with_for_update(skip_locked=True)).all()
+            # Others lock a job before its tasks; to wait for one here could be to wait for each other.
+            ids = select(jobs.c.id).where(jobs.c.id.in_({row.job_id for row in rows}))
+            at_hand = set(connection.execute(ids.with_for_update(skip_locked=True)).scalars())
+            for row in (row for row in rows if row.job_id in at_hand):
                 here = and_(tasks.c.job_id == row.job_id, tasks.c.place == row.place)
                 if row.attempts >= MAX_ATTEMPTS:
                     told = f"its worker died {row.attempts} times while making it; try a smaller size"
