@@ -92,7 +92,8 @@ def velocity_errors(family: Scenes, rows: list[dict[str, Any]], side: str, seed:
 
 
 def test_the_loss_is_the_formula_of_the_paper(small: Scenes) -> None:
-    tuned, rows = Preferring(cast(Family, small), DPO(beta=30.0)), pairs(5)
+    tuned, votes = Preferring(cast(Family, small), DPO(beta=30.0)), np.array([1, 3, 1, 2, 1])
+    rows = [{**row, "votes": int(count)} for row, count in zip(pairs(5), votes, strict=True)]
     tuned.begin_training(None)
     disturbed(tuned)
     (loss,) = tuned.loss(tuned.prepare(rows), torch.Generator().manual_seed(3)).values()
@@ -101,9 +102,13 @@ def test_the_loss_is_the_formula_of_the_paper(small: Scenes) -> None:
     r_w, r_l = (velocity_errors(reference, rows, side, 3) for side in ("images", "losers"))
     inside = -30.0 / 2 * ((e_w - r_w) - (e_l - r_l))
     assert np.abs(inside).min() > 1e-3
-    assert loss.item() == pytest.approx(float(np.mean(np.log1p(np.exp(-inside)))), rel=1e-4)
-    assert float(tuned.logs["accuracy"]) == pytest.approx(np.mean(inside > 0))
-    assert float(tuned.logs["margin"]) == pytest.approx(float(np.mean(inside)) / 15, rel=1e-3)
+    expected = np.average(np.log1p(np.exp(-inside)), weights=votes)
+    assert loss.item() == pytest.approx(float(expected), rel=1e-4)
+    assert abs(expected - np.mean(np.log1p(np.exp(-inside)))) > 1e-3 * expected  # votes matter here
+    assert float(tuned.logs["accuracy"]) == pytest.approx(np.average(inside > 0, weights=votes))
+    assert float(tuned.logs["margin"]) == pytest.approx(
+        float(np.average(inside, weights=votes)) / 15, rel=1e-3
+    )
 
 
 def test_the_first_step_goes_towards_winners_and_away_from_losers(small: Scenes) -> None:
@@ -193,6 +198,8 @@ def test_what_cannot_learn_from_pairs_says_so(tmp_path: Path) -> None:
     model.compile(loss="dpo")
     with pytest.raises(ParameterError, match="no 'losers'"):
         model.fit([{"images": red_or_blue()[0]["images"], "prompts": "square"}])
+    with pytest.raises(ParameterError, match="votes"):
+        model.fit([{**row, "votes": 0} for row in red_or_blue(2)])
     larger = [{**row, "losers": row["losers"].resize((9, 9))} for row in red_or_blue(2)]
     with pytest.raises(ParameterError, match="different sizes"):
         model.fit(larger)

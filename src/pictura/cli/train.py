@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pictura.training.recipe import Recipe
 
 LOG = "log.jsonl"
-SEEN = 4  # times each pair is seen, and the largest batch, if nothing else is said
+SEEN = 8  # times each pair is seen, and the largest batch, if nothing else is said
 BATCH = 16
 BETA, RATE = 200, 3e-5
 WAIT = 0.5  # seconds between two looks at the log

@@ -53,7 +53,8 @@ class DPO:
 class Preferring:
     """A family as the trainer knows it, learning from pairs. What it is now is the reference from now on.
 
-    An example is {"images": the winner, "losers": the loser, "prompts": their text}. `logs` after a loss:
+    An example is {"images": the winner, "losers": the loser, "prompts": their text} and may have "votes", how
+    many said so: a pair counts as often in the mean. `logs` after a loss:
     "dpo" itself; "accuracy", the share of pairs that the model ranks as people did by how much its errors
     fell; "margin", by how much more they fell on winners.
     """
@@ -78,8 +79,8 @@ class Preferring:
         return self.family.begin_training(sample, **recipe)
 
     def prepare(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The winners as "winner/NAME" and the losers as "loser/NAME", NAME as the family has it."""
-        batch: dict[str, Tensor] = {}
+        """Winners as "winner/NAME", losers as "loser/NAME", NAME as the family has it; "votes" (b,)."""
+        batch = {"votes": torch.tensor([_votes(example) for example in examples])}
         for side, column in (("winner", "images"), ("loser", "losers")):
             rows = [{"images": example[column], "prompts": example["prompts"]} for example in examples]
             batch |= {f"{side}/{name}": value for name, value in self.family.prepare(rows).items()}
@@ -100,11 +101,12 @@ class Preferring:
                 module.to(winner.device)
             winner_before, loser_before = (self._errors(self.reference, side, rng, before) for side in sides)
         margin = (loser - loser_before) - (winner - winner_before)
-        loss = -F.logsigmoid(self.beta / 2 * margin).mean()
+        share = batch["votes"] / batch["votes"].sum()
+        loss = (share * -F.logsigmoid(self.beta / 2 * margin)).sum()
         self.logs = {
             "dpo": loss.detach(),
-            "accuracy": (margin > 0).float().mean(),
-            "margin": margin.detach().mean(),
+            "accuracy": (share * (margin > 0)).sum(),
+            "margin": (share * margin.detach()).sum(),
         }
         return {self._key: loss}
 
@@ -124,3 +126,14 @@ class Preferring:
                 f"family {self.name!r} trains networks against each other; use loss='auto'", parameter="loss"
             )
         return keys[0]
+
+
+def _votes(example: Mapping[str, Any]) -> float:
+    said = example.get("votes", 1)
+    try:
+        votes = float(said)
+    except (TypeError, ValueError):
+        votes = 0.0
+    if not 0 < votes < 1e9:
+        raise ParameterError(f"votes is {shown(said)}; give a number above 0", parameter="votes")
+    return votes
