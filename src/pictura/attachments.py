@@ -27,7 +27,7 @@ from pictura.request import MAX_SIDE
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Kind", "attached", "open_file", "open_picture", "picture_file", "recorded"]
+__all__ = ["Kind", "attached", "kept", "open_file", "open_picture", "picture_file", "recorded"]
 
 Kind = Literal["picture", "file"]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -84,7 +84,7 @@ def open_file(record: Mapping[str, Any], parameter: str) -> Path:
     """Where the file lies whose content has the recorded digest; ParameterError where it is not found."""
     path, digest = record.get("path"), _digest_of(record, parameter)
     places = [Path(path).expanduser()] if isinstance(path, str) else []
-    note = _kept(digest).with_suffix(".path")
+    note = kept(digest).with_suffix(".path")
     if note.is_file():
         places.append(Path(note.read_text("utf-8", "surrogateescape")))
     found = [place for place in places if place.is_file()]
@@ -97,9 +97,9 @@ def open_file(record: Mapping[str, Any], parameter: str) -> Path:
 def _picture_place(record: Mapping[str, Any], parameter: str) -> Path:
     """The kept copy, or the file itself where the cache has lost it."""
     path, digest = record.get("path"), _digest_of(record, parameter)
-    kept = _kept(digest)
-    if _hash(kept) == digest:
-        return kept
+    copy = kept(digest)
+    if _hash(copy) == digest:
+        return copy
     place = Path(str(path)).expanduser()
     if path and place.is_file():
         if _hash(place) == digest:
@@ -204,14 +204,15 @@ def _limited(image: Image.Image, parameter: str, name: str) -> None:
         raise ParameterError(message, parameter=parameter)
 
 
-def _kept(digest: str) -> Path:
+def kept(digest: str) -> Path:
+    """Where the copy of a picture with this digest lies, if there is one."""
     return cache_folder() / "attachments" / digest[:2] / digest
 
 
 def _keep(data: bytes, parameter: str, *, must: bool = True) -> str:
     """Copy into the cache; the digest. `must`: there is no other copy, so a failing cache is an error."""
     digest = hashlib.sha256(data).hexdigest()
-    target = _kept(digest)
+    target = kept(digest)
     if _hash(target) != digest:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +227,7 @@ def _keep(data: bytes, parameter: str, *, must: bool = True) -> str:
 
 def _note(digest: str, place: Path) -> None:
     """Remember where a file lies that is too large to copy; without a cache it is found by its path alone."""
-    target = _kept(digest).with_suffix(".path")
+    target = kept(digest).with_suffix(".path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target, overwrite=True) as file:

@@ -54,6 +54,24 @@ def test_there_and_back(used, tmp_path):
     assert names == {"history.sqlite", "images"}  # nothing half-written, nothing of SQLite's own
 
 
+def test_what_requests_begin_with_comes_along(used, tmp_path, picture, monkeypatch):
+    from pictura.attachments import open_picture, recorded
+
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path / "cache"))
+    began = recorded(picture(seed=77).image, "image")
+    lost = {"path": "/weights.safetensors", "sha256": "0" * 64}
+    used.add(picture(seed=8, options={"image": began, "lora": [{**lost, "weight": 1.0}]}))
+    assert backup(used, tmp_path / "backup").attachments == 1
+    assert backup(used, tmp_path / "backup").new == 0
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path / "elsewhere"))
+    done = restore(tmp_path / "backup", tmp_path / "new")
+    assert done.attachments == 1 and done.missing == ()
+    with History(None, tmp_path / "new") as history:
+        record = history.search(seed=8).entries[0].request.options["image"]
+    image = open_picture(record, "image")
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(picture(seed=77)))
+
+
 def test_again_copies_what_is_new(used, tmp_path, picture):
     backup(used, tmp_path / "backup")
     used.add(picture(seed=9))

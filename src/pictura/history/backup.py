@@ -1,6 +1,7 @@
 """A second copy of the history, and the way back.
 
-A backup is a folder like the history's own: `history.sqlite` and `images/`. It may be taken while others
+A backup is a folder like the history's own: `history.sqlite` and `images/`; beside them `attachments/`, the
+pictures that requests began with, which are otherwise in the user's cache. It may be taken while others
 write: first the database as it is at one moment, then every picture that it speaks of, all of which are there
 since a file is stored before its row; last the database gets its name. So whenever a backup is stopped, the
 folder holds the one before, whole. Taking it again copies what is new.
@@ -12,17 +13,19 @@ docs/tutorials/history.md.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pictura.attachments import kept
 from pictura.errors import FileError, InputError, shown
 from pictura.history.blobs import Blobs, read
 from pictura.history.database import open_database
 from pictura.history.store import History
-from pictura.picture.files import hold
+from pictura.picture.files import atomic, hold
 
 __all__ = ["Copied", "backup", "restore"]
 
@@ -33,12 +36,13 @@ PART = f".{NAME}.part"
 @dataclass(frozen=True, kw_only=True)
 class Copied:
     """pictures: files that the copy speaks of. new, bytes: those copied now. missing: names of files that
-    were gone or damaged."""
+    were gone or damaged. attachments: pictures that requests began with, as far as they are here."""
 
     folder: Path
     pictures: int
     new: int
     bytes: int
+    attachments: int
     missing: tuple[str, ...]
 
 
@@ -61,7 +65,8 @@ def backup(history: History, target: str | os.PathLike[str]) -> Copied:
                 _copy_database(connection.driver_connection, part)
             finally:
                 connection.close()
-            return _copy_pictures(part, history.blobs, target)
+            attachments = _copy_attachments(part, kept, lambda digest: _attachment(target, digest))
+            return _copy_pictures(part, history.blobs, target, attachments)
 
 
 def restore(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Copied:
@@ -86,7 +91,8 @@ def restore(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> C
                 except sqlite3.DatabaseError as error:
                     raise FileError(f"{shown(str(source / NAME))} is damaged: {error}") from error
                 open_database(f"sqlite:///{part}", folder).dispose()
-                return _copy_pictures(part, Blobs(source / "images"), folder)
+                attachments = _copy_attachments(part, lambda digest: _attachment(source, digest), kept)
+                return _copy_pictures(part, Blobs(source / "images"), folder, attachments)
 
 
 def _copy_database(original: sqlite3.Connection, part: Path) -> None:
@@ -98,7 +104,33 @@ def _copy_database(original: sqlite3.Connection, part: Path) -> None:
             raise FileError(f"the database is damaged: {told}")
 
 
-def _copy_pictures(database: Path, blobs: Blobs, target: Path) -> Copied:
+def _copy_attachments(database: Path, place: Callable[[str], Path], target: Callable[[str], Path]) -> int:
+    """How many of the files that requests speak of are there now. Those that were never kept are not missed:
+    weights, for one, are too large."""
+    digests: set[str] = set()
+    with closing(sqlite3.connect(database)) as connection:
+        told = "SELECT request FROM {} WHERE request LIKE '%\"sha256\"%'"
+        for table in ("pictures", "tasks"):
+            for (request,) in connection.execute(told.format(table)):
+                digests |= set(re.findall(r'"sha256":"([0-9a-f]{64})"', request))
+    number = 0
+    for digest in digests:
+        with suppress(FileError):
+            copy = target(digest)
+            if not _there(place(digest), copy):
+                data = read(place(digest), digest)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with atomic(copy, overwrite=True) as file:
+                    file.write(data)
+            number += 1
+    return number
+
+
+def _attachment(folder: Path, digest: str) -> Path:
+    return folder / "attachments" / digest[:2] / digest
+
+
+def _copy_pictures(database: Path, blobs: Blobs, target: Path, attachments: int) -> Copied:
     copies = Blobs(target / "images")
     number = new = size = 0
     missing: list[str] = []
@@ -106,9 +138,8 @@ def _copy_pictures(database: Path, blobs: Blobs, target: Path) -> Copied:
         for digest, suffix in connection.execute("SELECT DISTINCT sha256, suffix FROM pictures"):
             number += 1
             place, copy = blobs.path(digest, suffix), copies.path(digest, suffix)
-            with suppress(OSError):
-                if copy.stat().st_size == place.stat().st_size:
-                    continue
+            if _there(place, copy):
+                continue
             try:
                 data = read(place, digest)
             except FileError:
@@ -117,7 +148,17 @@ def _copy_pictures(database: Path, blobs: Blobs, target: Path) -> Copied:
             copies.put(data, suffix)
             new += 1
             size += len(data)
-    return Copied(folder=target, pictures=number, new=new, bytes=size, missing=tuple(missing))
+    return Copied(
+        folder=target, pictures=number, new=new, bytes=size, missing=tuple(missing), attachments=attachments
+    )
+
+
+def _there(place: Path, copy: Path) -> bool:
+    """Whether a file was copied before: files appear whole, and one name is one content."""
+    try:
+        return copy.stat().st_size == place.stat().st_size
+    except OSError:
+        return False
 
 
 @contextmanager
