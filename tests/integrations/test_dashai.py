@@ -212,6 +212,12 @@ def test_what_the_form_shows_at_first_can_be_sent_and_works():
         assert len(model(**shown).generate("a star")) == 1
 
 
+def test_what_was_left_empty_is_as_the_model_has_it():
+    left = {name: "" for name in fields(PicturaModel) if fields(PicturaModel)[name]["placeholder"] is None}
+    (image,) = PicturaModel(**{**left, "model": "scenes"}).generate("a star")
+    assert len(left) == 7 and image.picture.request.num_steps == 12
+
+
 def test_sizes_of_a_model_that_draws_several(small_diffusion):
     known = facts(str(small_diffusion))
     family = TextToImage.from_preset(small_diffusion).family

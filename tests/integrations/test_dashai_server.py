@@ -50,7 +50,8 @@ class Server:
             **os.environ, "DASHAI_HOST": host, "PICTURA_HOME": str(self.home), "HF_HUB_OFFLINE": "1",
             "HOME": str(folder), "MPLCONFIGDIR": str(folder),
         }  # fmt: skip
-        environment.pop("PYTHONPATH", None)
+        for name in ("PYTHONPATH", "PICTURA_HISTORY"):
+            environment.pop(name, None)
         command = [PYTHON, "-m", "DashAI", "--local-path", self.folder, "--no-browser"]
         with self.log.open("wb") as log:
             self.running = subprocess.Popen(
@@ -136,7 +137,8 @@ def test_our_models_are_offered(server):
     form = found["PicturaScenes"]["schema"]["properties"]
     assert (form["num_inference_steps"]["placeholder"], form["num_inference_steps"]["minimum"]) == (12, 1)
     assert "euler" in form["sampler"]["enum"] and form["width"]["maximum"] == 128
-    assert form["seed"]["title"] == "Seed" and "0 too" in form["seed"]["description"]
+    assert form["num_images_per_prompt"]["title"] == "Pictures"
+    assert "0 too" in form["seed"]["description"]
 
 
 def test_pictures_from_a_session(server, scenes):

@@ -25,7 +25,7 @@ from pictura.picture import Event, Picture
 if TYPE_CHECKING:
     from pictura.history.store import History
 
-__all__ = ["Recorder", "arecorded", "recorded"]
+__all__ = ["Recorder", "arecorded", "own_history", "recorded"]
 
 AHEAD = 64 << 20  # pixels that may wait to be kept
 GROUP = 16 << 20  # pixels kept with one commit, where they are of more than one picture
@@ -93,7 +93,7 @@ class Recorder:
         self._waiting: deque[Picture] = deque()
         self._given = self._done = self._pixels = 0
         self._working = False
-        self._history = _own() if history is None else history
+        self._history = own_history() if history is None else history
         if not self._history.is_open and not _is_silent(self._history):
             self._work()
 
@@ -210,7 +210,7 @@ def _is_silent(history: History) -> bool:
     return time.monotonic() < _silent.get(history, 0.0)
 
 
-def _own() -> History:
+def own_history() -> History:
     """The history that `PICTURA_HOME` and `PICTURA_DATABASE` name now, the same one each time."""
     return _opened(os.environ.get("PICTURA_HOME"), os.environ.get("PICTURA_DATABASE"))
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pictura.history import History
-from pictura.history.database import default_folder
 from pictura.history.jobs import Job, Jobs
+from pictura.history.recording import own_history
 from pictura.request import Request
 
 from .base import ProcessData
-from .keeping import OWNER, own_history
+from .keeping import OWNER
 from .models import Offered
 from .task import TextToImageGenerationTask
 
@@ -54,7 +54,7 @@ def run(
     What the model fails at is an error in the process. ParameterError and InputError for what no model can be
     given; DatabaseError, FileError where the history (None: the user's own) cannot be used.
     """
-    store = own_history(default_folder()) if history is None else history
+    store = own_history() if history is None else history
     task = TextToImageGenerationTask(store)
     rows = [
         ProcessData(data=data, data_type=kind) for data, kind in task.prepare_input_for_database([prompt])
@@ -68,7 +68,7 @@ def run(
 
 def processes(history: History | None = None, *, limit: int = 50) -> list[Process]:
     """The newest first, those of DashAI's own sessions on the same history too."""
-    jobs = Jobs(own_history(default_folder()) if history is None else history)
+    jobs = Jobs(own_history() if history is None else history)
     return [_process(jobs, job) for job in jobs.newest(owner=OWNER, limit=limit)]
 
 

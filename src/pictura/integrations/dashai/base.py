@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, BaseModel, Field
 
 __all__ = [
-    "BaseSchema", "ProcessData", "TextToImageModel", "TextToImageTask", "enum_field", "float_field",
-    "int_field", "schema_field", "string_field",
+    "BaseSchema", "MultilingualString", "ProcessData", "TextToImageModel", "TextToImageTask", "enum_field",
+    "float_field", "int_field", "schema_field", "string_field",
 ]  # fmt: skip
 
 try:
@@ -29,6 +29,7 @@ try:
         schema_field,
         string_field,
     )
+    from DashAI.back.core.utils import MultilingualString
     from DashAI.back.dependencies.database.models import ProcessData
     from DashAI.back.models.text_to_image_generation_model import (
         TextToImageGenerationTaskModel as TextToImageModel,
@@ -38,6 +39,10 @@ except ModuleNotFoundError as missing:
     if missing.name != "DashAI":
         raise
     if not TYPE_CHECKING:
+
+        def MultilingualString(en):  # noqa: N802 (a class in DashAI)
+            """A text in several languages, of which we have one."""
+            return en
 
         class BaseSchema(BaseModel):
             """The parameters of a component: a field for each, all of which must be given."""

@@ -5,15 +5,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import create_model
+from pydantic import BeforeValidator, create_model
 
 from pictura.errors import ParameterError
 from pictura.options import parsed_options
 from pictura.request import Request, random_seed
 
-from .base import BaseSchema, enum_field, float_field, int_field, schema_field, string_field
+from .base import (
+    BaseSchema,
+    MultilingualString,
+    enum_field,
+    float_field,
+    int_field,
+    schema_field,
+    string_field,
+)
 from .facts import Facts
 
 __all__ = ["requests", "schema"]
@@ -42,8 +50,10 @@ def schema(name: str, facts: Facts, *, choose_model: bool) -> type[BaseSchema]:
     """
     content: dict[str, Any] = {}
     for field in _fields(facts, choose_model):
-        kind = field.kind if field.default is not None else field.kind | None
-        described = schema_field(kind, field.default, field.about, field.title)
+        kind = field.kind
+        if field.default is None:  # a page sends "" for what was left empty
+            kind = Annotated[kind | None, BeforeValidator(lambda value: None if value == "" else value)]
+        described = schema_field(kind, field.default, field.about, MultilingualString(en=field.title))
         content[field.name] = (described, field.default)
     made: type[BaseSchema] = create_model(f"{name}Schema", __base__=BaseSchema, **content)
     return made

@@ -8,8 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from PIL.PngImagePlugin import PngImageFile
@@ -20,19 +18,13 @@ from pictura.history.claims import Claims, Progress, Task
 from pictura.picture import Event, Failure, Picture
 from pictura.request import Request
 
-__all__ = ["OWNER", "Drawn", "Made", "made", "own_history"]
+__all__ = ["OWNER", "Drawn", "Made", "made"]
 
 OWNER = "dashai"  # of the jobs that are processes
 LEASE = 600.0  # seconds in which nobody else begins what this process has begun
 RENEWED = 30.0  # seconds between two signs of life
 
 _log = logging.getLogger(__name__)
-
-
-@lru_cache(maxsize=4)  # opened once, since DashAI makes models and tasks anew for every process
-def own_history(folder: Path) -> History:
-    """The history that is kept in a folder, the same one each time."""
-    return History(folder=folder)
 
 
 class Drawn(PngImageFile):

@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from pictura import presets
 from pictura.errors import ParameterError, PicturaError, shown
 from pictura.history import History
-from pictura.history.database import default_folder
+from pictura.history.recording import own_history
 from pictura.task import TextToImage
 
 from . import form
 from .base import TextToImageModel
 from .facts import Facts, facts
-from .keeping import Drawn, Made, made, own_history
+from .keeping import Drawn, Made, made
 
 __all__ = ["Offered", "PicturaGanCls", "PicturaModel", "PicturaScenes", "offer"]
 
@@ -80,7 +80,7 @@ def _readable(error: ValidationError) -> ParameterError:
 def default_history() -> History | None:
     """The user's own, unless PICTURA_HISTORY is "off"."""
     off = os.environ.get("PICTURA_HISTORY", "").lower() in ("off", "no", "0", "false")
-    return None if off else own_history(default_folder())
+    return None if off else own_history()
 
 
 def offer(preset: str, title: str | None = None, description: str | None = None) -> type[Offered]:
@@ -105,7 +105,7 @@ def _offered(name: str, preset: str | None, known: Facts, title: str, about: str
         "preset": preset,
         "SCHEMA": form.schema(name, known, choose_model=preset is None),
         "DISPLAY_NAME": title,
-        "DESCRIPTION": about or title,
+        "DESCRIPTION": (about[:1].upper() + about[1:]) or title,
         "__module__": __name__,
         "__doc__": f"{title}, see `offer`.",
     }

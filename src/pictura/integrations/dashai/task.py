@@ -12,12 +12,12 @@ from PIL import Image
 
 from pictura.errors import InputError, shown
 from pictura.history import History
-from pictura.history.database import default_folder
+from pictura.history.recording import own_history
 from pictura.picture import Picture
 from pictura.picture.files import atomic
 
 from .base import ProcessData, TextToImageTask
-from .keeping import Drawn, own_history
+from .keeping import Drawn
 
 __all__ = ["TextToImageGenerationTask"]
 
@@ -94,7 +94,7 @@ class TextToImageGenerationTask(TextToImageTask):
         return name
 
     def _kept(self) -> History:
-        return own_history(default_folder()) if self.history is None else self.history
+        return own_history() if self.history is None else self.history
 
 
 def _rgb(image: Any) -> Image.Image:
