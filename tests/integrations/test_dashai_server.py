@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -214,6 +215,32 @@ def test_any_model_by_its_name(server, tmp_path, scenes):
         np.testing.assert_array_equal(pixels(file), np.asarray(expected))
     session = server.session("PicturaModel", model="no-such-model")
     assert "no-such-model" in server.process(session, "a cat")["output"][0]["data"]
+
+
+def test_somebody_picks_it_in_the_browser(server):
+    """ "Pictura: any model" leaves most of its form empty, which the page sends as empty texts."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(60_000)
+        tour = page.get_by_text("Skip Tour").first
+        page.add_locator_handler(tour, lambda: tour.click())
+        page.goto(f"{server.http.base_url.copy_with(path='/app/generative')}")
+        page.get_by_text("Create a new session").first.click()
+        page.get_by_text("Pictura: any model").first.click()
+        page.get_by_role("button", name="Next").click()
+        assert page.locator('input[name="model"]').input_value() == "scenes"
+        page.get_by_role("button", name="Create a session").click()
+        page.get_by_placeholder("Type a message").fill("three stars")
+        page.keyboard.press("Enter")
+        drawn = page.locator("img[src*='generative-process/file']").first
+        drawn.wait_for()
+        page.wait_for_function("[...document.images].some(image => image.naturalWidth == 128)")
+        browser.close()
 
 
 INSIDE = """
