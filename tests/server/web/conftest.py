@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[3]
@@ -79,6 +80,24 @@ def look(browser: Browser, screenshots: Path) -> Iterator[Callable[..., Seen]]:
     for context, _ in made:
         context.close()
     assert not said, said
+
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@pytest.fixture(scope="session")
+def accessible() -> Callable[[Page], None]:
+    """accessible(page): axe finds nothing on it, light or dark."""
+
+    def check(page: Page) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            found = Axe().run(page, options=RULES).response["violations"]
+            assert [
+                (one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]
+            ] == []
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def filled(page, prompt: str) -> None:
     page.get_by_label("Prompt", exact=True).fill(prompt)
 
 
-def test_a_prompt_becomes_pictures_step_by_step(server, look) -> None:
+def test_a_prompt_becomes_pictures_step_by_step(server, look, accessible) -> None:
     seen = look(server)
     page = seen.go()
     filled(page, "a cat left of a pizza")
@@ -43,7 +43,9 @@ def test_a_prompt_becomes_pictures_step_by_step(server, look) -> None:
     steps, previews, said = page.evaluate("[[...window.steps], window.previews.size, window.said]")
     assert len(steps) >= 3 and all(step.endswith(" / 60") for step in steps)
     assert previews >= 2
-    assert "4 pictures ready." in said  # a screen reader hears the end
+    assert "4 pictures ready." in said  # a screen reader hears the end, and how far it was before
+    assert any(line.endswith("percent drawn.") for line in said)
+    accessible(page)
     seen.shot("create-done")
     items = server.get("/api/images", params={"query": "cat pizza", "num_steps": 60}).json()["items"]
     assert sorted(item["request"]["seed"] for item in items) == [11, 12, 13, 14]

@@ -123,7 +123,7 @@ def test_an_answer_that_never_came_outlives_a_reload(fragile, look) -> None:
     forget(seen)
 
 
-def test_a_key_where_the_server_needs_one(own_server, look) -> None:
+def test_a_key_where_the_server_needs_one(own_server, look, accessible) -> None:
     locked = own_server(PICTURA_API_KEY="open sesame").start(ready=False)
     seen = look(locked)
     page = seen.go()
@@ -133,6 +133,7 @@ def test_a_key_where_the_server_needs_one(own_server, look) -> None:
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(dialog.get_by_role("alert")).to_have_text("The server does not know this key.")
+    accessible(page)
     dialog.get_by_label("Key", exact=True).fill("open sesame")
     dialog.get_by_role("button", name="Use it").click()
     expect(dialog).to_have_count(0)
@@ -148,5 +149,5 @@ def test_a_key_where_the_server_needs_one(own_server, look) -> None:
     assert page.evaluate("JSON.stringify(localStorage)").find("sesame") < 0
     page.get_by_role("button", name="API key").click()
     page.get_by_role("button", name="Forget the key").click()
-    assert page.evaluate("sessionStorage.length") == 0
+    page.wait_for_function("() => sessionStorage.length === 0")
     forget(seen)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 
-def test_a_grid_over_two_parameters(server, drawn, look, tmp_path) -> None:
+def test_a_grid_over_two_parameters(server, drawn, look, accessible, tmp_path) -> None:
     seen = look(server)
     page = seen.go(f"#/picture/{drawn[1]['id']}")
     page.get_by_role("link", name="Vary").click()
@@ -38,6 +38,7 @@ def test_a_grid_over_two_parameters(server, drawn, look, tmp_path) -> None:
         assert (
             cell.locator("img").get_attribute("alt") == f"three stars, Steps {steps}, Guidance {guidance:g}"
         )
+    accessible(page)
     seen.shot("grid-done")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as one picture").click()
@@ -92,7 +93,7 @@ def test_values_of_an_axis(server, look, name: str, text: str, values: list[obje
     assert (None if result is None else json.loads(result)) == values
 
 
-def test_two_models_blind(server, look) -> None:
+def test_two_models_blind(server, look, accessible) -> None:
     seen = look(server)
     page = seen.go("#/compare")
     page.get_by_label("First model").select_option("scenes")
@@ -119,6 +120,8 @@ def test_two_models_blind(server, look) -> None:
         row.inner_text().replace("\n", "").split("\t") for row in page.locator(".plain-table tbody tr").all()
     ]
     assert rows == [["scenes", "3", "75 %"], ["gan-cls", "0", "0 %"], ["Neither", "1", "25 %"]]
+    page.get_by_text("All pairs").click()
+    accessible(page)
     seen.shot("compare-result")
     items = server.get("/api/images", params={"job": job}).json()["items"]
     assert len({(item["request"]["seed"], item["request"]["prompt"]) for item in items}) == 4

@@ -1,6 +1,6 @@
 // Create: what to draw and how on one side, the pictures as they form on the other.
 
-import { announce, empty } from "../announce.js";
+import { announce, empty, toast, trouble } from "../announce.js";
 import { call } from "../api.js";
 import { button, fill, h, icon, uid } from "../dom.js";
 import { openButton } from "../drop.js";
@@ -66,12 +66,26 @@ export function open(main) {
   }
 
   async function look(name) {
-    await call("POST", `/api/models/${encodeURIComponent(name)}/load`);
-    announce("Loading the model.");
-    for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, 1500));
-      await models.load(left.signal, true);
-      if (models.named(name)?.known || ["failed", "unloaded"].includes(models.named(name)?.state)) return build();
+    try {
+      await call("POST", `/api/models/${encodeURIComponent(name)}/load`);
+      announce("Loading the model.");
+      do {
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        await models.load(left.signal, true);
+      } while (!models.named(name)?.known && models.named(name)?.state === "loading");
+      build();
+    } catch (error) {
+      if (!left.signal.aborted) toast(error.message, "bad");
+    }
+  }
+
+  /** Build the form when the server can be asked; what it does not know of a model it knows after its first job. */
+  async function ask(fresh) {
+    try {
+      await models.load(left.signal, fresh);
+      if (!fresh || !form.contains(document.activeElement)) build();
+    } catch (error) {
+      if (!left.signal.aborted) fill(rest, trouble(error, () => ask(fresh)));
     }
   }
 
@@ -99,6 +113,7 @@ export function open(main) {
   }
 
   const stopJobs = jobs.onJob((job, event) => {
+    if (event?.kind === "over" && model() && !model().known) ask(true);
     if (event?.kind !== "refused" || job.title) return;
     const item = job.parameter === "prompt" ? prompt : fields[job.parameter];
     if (item) complain(item, job.error);
@@ -112,7 +127,7 @@ export function open(main) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]")) submit(event);
   };
   document.addEventListener("keydown", keys);
-  models.load(left.signal).then(build);
+  ask(false);
   if (window.innerWidth >= 800 && document.activeElement === document.body) prompt.input.focus();
 
   return {
