@@ -16,8 +16,12 @@ export function announce(text) {
 
 /** A note at the page's edge. kind: "good" goes by itself, "bad" stays until it is closed. */
 export function toast(text, kind = "good") {
-  const note = h("div", { class: `toast ${kind}`, role: kind === "bad" ? "alert" : null },
-    icon(kind === "bad" ? "warn" : "check"), h("span", {}, text));
+  const note = h(
+    "div",
+    { class: `toast ${kind}`, role: kind === "bad" ? "alert" : null },
+    icon(kind === "bad" ? "warn" : "check"),
+    h("span", {}, text),
+  );
   note.append(button("close", "", () => note.remove(), { class: "button bare", hint: "Close the note" }));
   const shelf = document.getElementById("toasts");
   while (shelf.children.length >= 4) shelf.firstChild.remove();
@@ -37,7 +41,12 @@ export function empty(title, text, ...more) {
 
 /** What went wrong, in the server's own words, with a button to try again. */
 export function trouble(error, again) {
-  const box = h("div", { class: "empty", role: "alert" }, h("h2", {}, "That did not work"), h("p", {}, error.message));
+  const box = h(
+    "div",
+    { class: "empty", role: "alert" },
+    h("h2", {}, "That did not work"),
+    h("p", {}, error.message),
+  );
   if (again) box.append(button("again", "Try again", again));
   return box;
 }

@@ -41,7 +41,12 @@ function headers(more = {}) {
 
 /** The response, whatever its status; Unreachable. */
 export async function send(method, path, { body, type, extra, signal } = {}) {
-  const options = { method, headers: headers({ ...(type ? { "content-type": type } : {}), ...extra }), body, signal };
+  const options = {
+    method,
+    headers: headers({ ...(type ? { "content-type": type } : {}), ...extra }),
+    body,
+    signal,
+  };
   let response;
   try {
     response = await fetch(path, { ...options, cache: "no-store", credentials: "same-origin" });
@@ -50,7 +55,8 @@ export async function send(method, path, { body, type, extra, signal } = {}) {
     lost();
     throw new Unreachable();
   }
-  if (response.status === 502 || response.status === 504) lost(); // a proxy stands where the server was
+  if (response.status === 502 || response.status === 504)
+    lost(); // a proxy stands where the server was
   else found();
   return response;
 }
@@ -58,9 +64,13 @@ export async function send(method, path, { body, type, extra, signal } = {}) {
 /** The answer's value. Asks for a key where one is needed. Refused, Unreachable. */
 export async function call(method, path, given = {}) {
   const { json, ...rest } = given;
-  const sent = json === undefined ? rest : { ...rest, body: typeof json === "string" ? json : write(json), type: "application/json" };
+  const sent =
+    json === undefined
+      ? rest
+      : { ...rest, body: typeof json === "string" ? json : write(json), type: "application/json" };
   let response = await send(method, path, sent);
-  while (response.status === 401 && askForKey && (await askForKey(hasKey()))) response = await send(method, path, sent);
+  while (response.status === 401 && askForKey && (await askForKey(hasKey())))
+    response = await send(method, path, sent);
   if (!response.ok) throw await refusal(response);
   const text = await response.text();
   return text ? parse(text) : null;
@@ -96,7 +106,9 @@ export async function refusal(response) {
 
 /** "?a=1&b=2" of what is set in `values`. */
 export function asked(values) {
-  const set = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const set = Object.entries(values).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   return set.length ? `?${new URLSearchParams(set.map(([name, value]) => [name, String(value)]))}` : "";
 }
 

@@ -35,7 +35,7 @@ export function cellView(prompt, { width = 512, ratio = 1 } = {}) {
     shown = cell.image.id;
     const link = h("a", { href: address("picture", {}, cell.image.id), class: "cell-link" }, image);
     image.addEventListener("error", () => {
-      if (!image.src.endsWith(cell.image.url)) image.src = cell.image.url; // the file itself where no small one is to be had
+      if (!image.src.endsWith(cell.image.url)) image.src = cell.image.url; // where no small one is to be had
     });
     const next = new Image(); // what is there stays until the whole picture is
     next.onload = next.onerror = () => {
@@ -52,23 +52,40 @@ export function cellView(prompt, { width = 512, ratio = 1 } = {}) {
 
 /** How far a whole job is, 0 to 1. */
 export function share(job) {
-  const parts = job.cells.map((cell) => (cell.state === "done" || cell.state === "failed" ? 1 : cell.steps ? cell.step / cell.steps : 0));
+  const parts = job.cells.map((cell) =>
+    cell.state === "done" || cell.state === "failed" ? 1 : cell.steps ? cell.step / cell.steps : 0,
+  );
   return parts.length ? parts.reduce((sum, part) => sum + part, 0) / parts.length : 0;
 }
 
-const WORDS = { sending: "Sending", queued: "Waiting", running: "Drawing", done: "Done", failed: "Failed", cancelled: "Cancelled", refused: "Refused" };
+const WORDS = {
+  sending: "Sending",
+  queued: "Waiting",
+  running: "Drawing",
+  done: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  refused: "Refused",
+};
 
 /** How a job is, in a few words. */
 export function statusText(job) {
   if (job.unwanted && !job.id) return "Cancelling when the server answers";
   const made = job.cells.filter((cell) => cell.state === "done").length;
-  const of = job.cells.length > 1 && !["sending", "queued", "refused"].includes(job.status) ? ` · ${made} of ${job.cells.length}` : "";
+  const of =
+    job.cells.length > 1 && !["sending", "queued", "refused"].includes(job.status)
+      ? ` · ${made} of ${job.cells.length}`
+      : "";
   return `${WORDS[job.status] ?? job.status}${of}`;
 }
 
 /** A progress bar of a job. `.show(job)` makes it current. */
 export function progress(label) {
-  const bar = h("div", { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label }, h("span"));
+  const bar = h(
+    "div",
+    { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label },
+    h("span"),
+  );
   bar.show = (job) => {
     const percent = Math.round(100 * share(job));
     bar.setAttribute("aria-valuenow", String(percent));

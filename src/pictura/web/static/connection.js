@@ -24,7 +24,8 @@ export function lost() {
   if (state.lost) return;
   state.lost = true;
   const retry = button("again", "Try now", () => wake.tell());
-  const text = "The server does not answer. Nothing is lost: what you sent is kept, and this page goes on by itself.";
+  const text =
+    "The server does not answer. Nothing is lost: what you sent is kept, and this page goes on by itself.";
   fill(document.getElementById("banner"), icon("warn"), h("span", {}, text), retry).hidden = false;
   turned.tell(false);
 }

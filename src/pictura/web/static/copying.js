@@ -28,19 +28,53 @@ function copyOld(text) {
 export function copyTabs(label, parts) {
   const id = uid("copy");
   const code = h("pre", { class: "code", tabindex: "0", role: "group" }, h("code"));
-  const panel = h("div", { role: "tabpanel", id, class: "copy-panel" }, code, button("copy", "Copy", async () => {
-    if (await copy(code.textContent)) announce("Copied.");
-    else toast("The browser does not let this page copy; select the text instead.", "bad");
-  }, { class: "button small" }));
-  const tabs = parts.map(([name], at) => h("button", { type: "button", role: "tab", id: `${id}t${at}`, "aria-controls": id, class: "tab", on: { click: () => show(at) } }, name));
-  const list = h("div", { role: "tablist", "aria-label": label, class: "tablist", on: { keydown: (event) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!by) return;
-    event.preventDefault();
-    const at = (tabs.indexOf(event.target) + by + tabs.length) % tabs.length;
-    show(at);
-    tabs[at].focus();
-  } } }, tabs);
+  const panel = h(
+    "div",
+    { role: "tabpanel", id, class: "copy-panel" },
+    code,
+    button(
+      "copy",
+      "Copy",
+      async () => {
+        if (await copy(code.textContent)) announce("Copied.");
+        else toast("The browser does not let this page copy; select the text instead.", "bad");
+      },
+      { class: "button small" },
+    ),
+  );
+  const tabs = parts.map(([name], at) =>
+    h(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        id: `${id}t${at}`,
+        "aria-controls": id,
+        class: "tab",
+        on: { click: () => show(at) },
+      },
+      name,
+    ),
+  );
+  const list = h(
+    "div",
+    {
+      role: "tablist",
+      "aria-label": label,
+      class: "tablist",
+      on: {
+        keydown: (event) => {
+          const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+          if (!by) return;
+          event.preventDefault();
+          const at = (tabs.indexOf(event.target) + by + tabs.length) % tabs.length;
+          show(at);
+          tabs[at].focus();
+        },
+      },
+    },
+    tabs,
+  );
   function show(at) {
     tabs.forEach((tab, other) => {
       tab.setAttribute("aria-selected", String(other === at));

@@ -9,14 +9,23 @@ import { button, fill, h, uid } from "./dom.js";
 export function dialog(title, build, { wide = false, name = null } = {}) {
   const came = document.activeElement;
   const id = uid("dialog");
-  const box = h("dialog", { class: wide ? "dialog wide" : "dialog", "aria-labelledby": id, data: name ? { name } : {} });
+  const box = h("dialog", {
+    class: wide ? "dialog wide" : "dialog",
+    "aria-labelledby": id,
+    data: name ? { name } : {},
+  });
   let answer = null;
   const close = (value = null) => {
     answer = value;
     if (box.open) box.close();
   };
   const heading = h("h2", { id, tabindex: "-1" }, title);
-  const head = h("div", { class: "dialog-head" }, heading, button("close", "", () => close(), { class: "button bare", hint: "Close" }));
+  const head = h(
+    "div",
+    { class: "dialog-head" },
+    heading,
+    button("close", "", () => close(), { class: "button bare", hint: "Close" }),
+  );
   const body = h("div", { class: "dialog-body" });
   const closed = new Promise((resolve) => {
     box.addEventListener("close", () => {
@@ -43,7 +52,12 @@ export const anyOpen = () => document.querySelector("dialog[open]") !== null;
 export async function confirmed(title, text, yes) {
   const asked = dialog(title, (close) => [
     h("p", {}, text),
-    h("div", { class: "row end" }, button(null, "Keep it", () => close(false)), button(null, yes, () => close(true), { class: "button primary", autofocus: true })),
+    h(
+      "div",
+      { class: "row end" },
+      button(null, "Keep it", () => close(false)),
+      button(null, yes, () => close(true), { class: "button primary", autofocus: true }),
+    ),
   ]);
   return (await asked.closed) === true;
 }

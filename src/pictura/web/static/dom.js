@@ -10,18 +10,31 @@ const SVG = "http://www.w3.org/2000/svg";
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) put(element, name, value);
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
-const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "selected", "readOnly", "textContent", "indeterminate"]);
+const PROPERTIES = new Set([
+  "value",
+  "checked",
+  "disabled",
+  "hidden",
+  "selected",
+  "readOnly",
+  "textContent",
+  "indeterminate",
+]);
 
 function put(element, name, value) {
   if (value === null || value === undefined) return;
   if (name === "class") element.className = value;
-  else if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+  else if (name === "on")
+    for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
   else if (name === "data") for (const [key, item] of Object.entries(value)) element.dataset[key] = item;
-  else if (name === "vars") for (const [key, item] of Object.entries(value)) element.style.setProperty(key, item);
+  else if (name === "vars")
+    for (const [key, item] of Object.entries(value)) element.style.setProperty(key, item);
   else if (PROPERTIES.has(name)) element[name] = value;
   else if (value === true) element.setAttribute(name, "");
   else if (value !== false) element.setAttribute(name, String(value));
@@ -29,16 +42,22 @@ function put(element, name, value) {
 
 /** Put `children` where others were. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 // Characters that turn or hide the text around them, as in "Trojan source"; shown as what they are.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const HIDDEN =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
 /** `text` for people: what would be unseen, or would turn other text around, is spelt out. */
 export function visible(text) {
-  return String(text).replace(HIDDEN, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  return String(text).replace(
+    HIDDEN,
+    (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
+  );
 }
 
 /** What somebody wrote, kept apart from the direction of the text around it. */
@@ -52,7 +71,7 @@ const PATHS = {
   compare: "M12 4v16M4 7h5v10H4zM15 7h5v10h-5z",
   queue: "M5 7h14M5 12h14M5 17h9",
   grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
-  sun: "M12 8a4 4 0 100 8 4 4 0 000-8zM12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.5 1.5M17.5 17.5L19 19M19 5l-1.5 1.5M6.5 17.5L5 19",
+  sun: "M12 8a4 4 0 100 8 4 4 0 000-8zM12 2v2M12 20v2M2 12h2M20 12h2M5 5l1 1M18 18l1 1M19 5l-1 1M6 18l-1 1",
   moon: "M20 14.5A8.5 8.5 0 019.5 4a8 8 0 1010.500 10.500z",
   half: "M12 3a9 9 0 100 18 9 9 0 000-18zM12 3v18M12 7h7M12 11h9M12 15h8",
   help: "M9.500 9a2.500 2.500 0 113.500 2.300c-.7.3-1 .9-1 1.700M12 17h.01M12 3a9 9 0 100 18 9 9 0 000-18z",
@@ -85,11 +104,16 @@ export function icon(name) {
   return svg;
 }
 
-/** A button. what: its icon's name or null; told: its text; hint: its accessible name where the text is not. */
+/** A button. what: its icon's name or null; told: its text; hint: its accessible name where that differs. */
 export function button(what, told, click, props = {}) {
   const { hint, ...rest } = props;
   const named = hint ? { "aria-label": hint, title: hint } : {};
-  return h("button", { type: "button", class: "button", ...named, ...rest, on: { click } }, what && icon(what), told && h("span", {}, told));
+  return h(
+    "button",
+    { type: "button", class: "button", ...named, ...rest, on: { click } },
+    what && icon(what),
+    told && h("span", {}, told),
+  );
 }
 
 let last = 0;

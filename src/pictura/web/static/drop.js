@@ -21,16 +21,35 @@ export async function take(file) {
   go("#/create");
   const known = models.known().map((model) => model.name);
   const lacks = found.request.model && known.length && !known.includes(found.request.model);
-  toast(lacks ? `The settings are in the form. This server has no model “${found.request.model}”; choose another.` : "The settings of the picture are in the form.", lacks ? "bad" : "good");
+  toast(
+    lacks
+      ? `The settings are in the form. This server has no model “${found.request.model}”; choose another.`
+      : "The settings of the picture are in the form.",
+    lacks ? "bad" : "good",
+  );
 }
 
 /** A button that opens a file, for whoever cannot drop one. */
 export function openButton() {
-  const input = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", tabindex: "-1", "aria-hidden": "true", on: { change: () => {
-    if (input.files[0]) take(input.files[0]);
-    input.value = "";
-  } } });
-  return h("span", {}, button("up", "Settings from a picture", () => input.click(), { class: "button small" }), input);
+  const input = h("input", {
+    type: "file",
+    accept: "image/png,image/jpeg,image/webp",
+    class: "unseen",
+    tabindex: "-1",
+    "aria-hidden": "true",
+    on: {
+      change: () => {
+        if (input.files[0]) take(input.files[0]);
+        input.value = "";
+      },
+    },
+  });
+  return h(
+    "span",
+    {},
+    button("up", "Settings from a picture", () => input.click(), { class: "button small" }),
+    input,
+  );
 }
 
 /** Listen for pictures that are dropped anywhere, or pasted. */

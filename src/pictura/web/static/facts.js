@@ -14,19 +14,51 @@ export function factList(image) {
   const { request } = image;
   const rows = [
     ["Model", request.model && h("a", { href: address("gallery", { model: request.model }) }, request.model)],
-    ["Seed", request.seed !== undefined && h("span", { class: "row tight" }, String(request.seed), button("copy", "", async () => (await copy(String(request.seed))) && announce("Copied."), { class: "button bare small", hint: "Copy the seed" }))],
+    [
+      "Seed",
+      request.seed !== undefined &&
+        h(
+          "span",
+          { class: "row tight" },
+          String(request.seed),
+          button("copy", "", async () => (await copy(String(request.seed))) && announce("Copied."), {
+            class: "button bare small",
+            hint: "Copy the seed",
+          }),
+        ),
+    ],
     ["Size", sizeText(image.size)],
     ["Steps", request.num_steps],
     ["Guidance", request.guidance_scale],
     ["Sampler", request.sampler],
     ["Schedule", request.schedule],
-    ...Object.entries(request.options ?? {}).map(([name, value]) => [visible(name), typeof value === "string" ? said(value) : visible(write(value))]),
+    ...Object.entries(request.options ?? {}).map(([name, value]) => [
+      visible(name),
+      typeof value === "string" ? said(value) : visible(write(value)),
+    ]),
     ["Made", h("time", { datetime: image.made_at }, new Date(image.made_at).toLocaleString())],
-    ...Object.entries(image.timings ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [`Time: ${name.replaceAll("_", " ")}`, seconds(value)]),
+    ...Object.entries(image.timings ?? {})
+      .filter(([, value]) => typeof value === "number")
+      .map(([name, value]) => [`Time: ${name.replaceAll("_", " ")}`, seconds(value)]),
     ["Pictura", image.version],
-    ["Weights", image.model_digest && h("code", { title: image.model_digest }, `${image.model_digest.slice(0, 16)}…`)],
+    [
+      "Weights",
+      image.model_digest && h("code", { title: image.model_digest }, `${image.model_digest.slice(0, 16)}…`),
+    ],
     ["File", image.sha256 && h("code", { title: image.sha256 }, `${image.sha256.slice(0, 16)}…`)],
   ];
-  return h("dl", { class: "facts" }, rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false)
-    .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" || typeof value === "bigint" ? String(value) : value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    rows
+      .filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false)
+      .map(([name, value]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, name),
+          h("dd", {}, typeof value === "number" || typeof value === "bigint" ? String(value) : value),
+        ),
+      ),
+  );
 }

@@ -7,7 +7,7 @@ import * as models from "./models.js";
 
 const EXTRA = ["model", "min_stars", "collection", "seed", "sampler", "since", "until"];
 
-/** The filters of an address, as the server takes them; days become the times at which they begin and end here. */
+/** The filters of an address as the server takes them; days become the times when they begin and end here. */
 export function fromQuery(query) {
   const day = (text, days) => {
     const date = new Date(`${text}T00:00:00`);
@@ -16,7 +16,9 @@ export function fromQuery(query) {
     return date.toISOString();
   };
   const { query: words, since, until } = query;
-  const same = Object.fromEntries(["model", "min_stars", "collection", "seed", "sampler"].map((name) => [name, query[name] ?? ""]));
+  const same = Object.fromEntries(
+    ["model", "min_stars", "collection", "seed", "sampler"].map((name) => [name, query[name] ?? ""]),
+  );
   return { query: words ?? "", ...same, since: day(since, 0), until: day(until, 1) };
 }
 
@@ -24,15 +26,29 @@ export function fromQuery(query) {
 export function filterBar(query, changed) {
   let values = { ...query };
   let timer = 0;
-  const words = h("input", { type: "search", class: "grow", placeholder: "Words of the prompt", "aria-label": "Search the gallery", value: values.query ?? "", on: { input: () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => put("query", words.value), 250);
-  } } });
+  const words = h("input", {
+    type: "search",
+    class: "grow",
+    placeholder: "Words of the prompt",
+    "aria-label": "Search the gallery",
+    value: values.query ?? "",
+    on: {
+      input: () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => put("query", words.value), 250);
+      },
+    },
+  });
   const parts = h("div", { class: "filters" });
-  const toggle = button("sliders", "Filters", () => {
-    parts.hidden = !parts.hidden;
-    toggle.setAttribute("aria-expanded", String(!parts.hidden));
-  }, { "aria-expanded": "false" });
+  const toggle = button(
+    "sliders",
+    "Filters",
+    () => {
+      parts.hidden = !parts.hidden;
+      toggle.setAttribute("aria-expanded", String(!parts.hidden));
+    },
+    { "aria-expanded": "false" },
+  );
   const none = button("close", "Clear", () => {
     values = {};
     words.value = "";
@@ -40,11 +56,22 @@ export function filterBar(query, changed) {
     changed(values);
     words.focus();
   });
-  const form = h("form", { class: "search", role: "search", on: { submit: (event) => {
-    event.preventDefault();
-    clearTimeout(timer);
-    put("query", words.value);
-  } } }, h("div", { class: "row" }, h("div", { class: "search-words grow" }, icon("search"), words), toggle, none), parts);
+  const form = h(
+    "form",
+    {
+      class: "search",
+      role: "search",
+      on: {
+        submit: (event) => {
+          event.preventDefault();
+          clearTimeout(timer);
+          put("query", words.value);
+        },
+      },
+    },
+    h("div", { class: "row" }, h("div", { class: "search-words grow" }, icon("search"), words), toggle, none),
+    parts,
+  );
   let collections = [];
 
   function put(name, value) {
@@ -62,18 +89,47 @@ export function filterBar(query, changed) {
 
   function build() {
     const input = (type, name, more = {}) => {
-      const made = h("input", { type, value: values[name] ?? "", ...more, on: { change: () => put(name, made.value.trim()) } });
+      const made = h("input", {
+        type,
+        value: values[name] ?? "",
+        ...more,
+        on: { change: () => put(name, made.value.trim()) },
+      });
       return made;
     };
-    const pick = (name, any, options) => choice([["", any], ...options], values[name] ?? "", (value) => put(name, value));
-    fill(parts,
-      field("Model", pick("model", "any", models.known().map((model) => model.name))),
-      field("Stars", pick("min_stars", "any", [1, 2, 3, 4, 5].map((stars) => [String(stars), stars === 5 ? "5" : `${stars} or more`]))),
-      field("Collection", pick("collection", "any", collections.map((item) => [item.name, `${item.name} (${item.count})`]))),
+    const pick = (name, any, options) =>
+      choice([["", any], ...options], values[name] ?? "", (value) => put(name, value));
+    fill(
+      parts,
+      field(
+        "Model",
+        pick(
+          "model",
+          "any",
+          models.known().map((model) => model.name),
+        ),
+      ),
+      field(
+        "Stars",
+        pick(
+          "min_stars",
+          "any",
+          [1, 2, 3, 4, 5].map((stars) => [String(stars), stars === 5 ? "5" : `${stars} or more`]),
+        ),
+      ),
+      field(
+        "Collection",
+        pick(
+          "collection",
+          "any",
+          collections.map((item) => [item.name, `${item.name} (${item.count})`]),
+        ),
+      ),
       field("Sampler", pick("sampler", "any", models.samplersOf(null))),
       field("Seed", input("text", "seed", { inputmode: "numeric", pattern: "[0-9]*" })),
       field("From", input("date", "since")),
-      field("To", input("date", "until")));
+      field("To", input("date", "until")),
+    );
     tell();
   }
 

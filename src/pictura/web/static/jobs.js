@@ -26,10 +26,30 @@ export const byId = (id) => all().find((job) => job.id === id) ?? null;
 
 function blank(key, requests, title) {
   const total = requests.reduce((sum, request) => sum + (request.num_images ?? 1), 0);
-  return { key, id: null, status: "sending", requests, title, total, cells: cells(total), error: null, parameter: null, after: 0, at: Date.now() };
+  return {
+    key,
+    id: null,
+    status: "sending",
+    requests,
+    title,
+    total,
+    cells: cells(total),
+    error: null,
+    parameter: null,
+    after: 0,
+    at: Date.now(),
+  };
 }
 
-const cells = (total) => Array.from({ length: total }, () => ({ state: "waiting", step: 0, steps: null, preview: null, image: null, error: null }));
+const cells = (total) =>
+  Array.from({ length: total }, () => ({
+    state: "waiting",
+    step: 0,
+    steps: null,
+    preview: null,
+    image: null,
+    error: null,
+  }));
 
 /** Send `requests` as one job; the job at once, its id when the server has it. */
 export function submit(requests, title = "") {
@@ -46,7 +66,10 @@ export function submit(requests, title = "") {
 async function deliver(job) {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const answer = await call("POST", "/api/jobs", { json: job.body, extra: { "idempotency-key": job.key } });
+      const answer = await call("POST", "/api/jobs", {
+        json: job.body,
+        extra: { "idempotency-key": job.key },
+      });
       take(job, answer);
       remember();
       news.tell(job, { kind: "accepted" });
@@ -68,11 +91,16 @@ function take(job, answer) {
   if (answer.total !== job.cells.length) job.cells = cells(answer.total);
   job.total = answer.total;
   for (const image of answer.images) finish(job, image);
-  for (const failure of answer.failures) Object.assign(job.cells[failure.index], { state: "failed", error: failure.error, preview: null });
+  for (const failure of answer.failures)
+    Object.assign(job.cells[failure.index], { state: "failed", error: failure.error, preview: null });
 }
 
 function finish(job, image) {
-  Object.assign(job.cells[image.index], { state: "done", preview: null, image: { id: image.id, seed: image.seed, url: picture(image.id) } });
+  Object.assign(job.cells[image.index], {
+    state: "done",
+    preview: null,
+    image: { id: image.id, seed: image.seed, url: picture(image.id) },
+  });
 }
 
 /** Let streams run for the newest jobs under way; others are asked for now and then. */
@@ -173,8 +201,20 @@ export async function adopt(id, signal) {
 }
 
 function remember() {
-  const mine = all().filter((job) => !job.adopted && job.status !== "refused").slice(-KEPT);
-  keep("jobs", mine.map(({ key, id, requests, title, at, body }) => ({ key, id, requests, title, at, body: body ?? null })));
+  const mine = all()
+    .filter((job) => !job.adopted && job.status !== "refused")
+    .slice(-KEPT);
+  keep(
+    "jobs",
+    mine.map(({ key, id, requests, title, at, body }) => ({
+      key,
+      id,
+      requests,
+      title,
+      at,
+      body: body ?? null,
+    })),
+  );
 }
 
 /** Take up what the page was at when it was closed. */
@@ -189,7 +229,7 @@ export async function resume() {
   ask();
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) follow();
-    else for (const control of streams.values()) control.abort(); // their events are asked for again from where they were
+    else for (const control of streams.values()) control.abort(); // taken up again from where they were
   });
 }
 

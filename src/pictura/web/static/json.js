@@ -3,7 +3,9 @@
 /** The value of a JSON text; whole numbers beyond 2^53 become BigInt. */
 export function parse(text) {
   return JSON.parse(text, (_, value, context) =>
-    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value,
+    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
+      ? BigInt(context.source)
+      : value,
   );
 }
 
@@ -19,5 +21,7 @@ export function write(value, indent) {
 export function whole(text) {
   if (!/^-?\d{1,30}$/.test(text)) return null;
   const exact = BigInt(text);
-  return exact <= BigInt(Number.MAX_SAFE_INTEGER) && exact >= BigInt(Number.MIN_SAFE_INTEGER) ? Number(exact) : exact;
+  return exact <= BigInt(Number.MAX_SAFE_INTEGER) && exact >= BigInt(Number.MIN_SAFE_INTEGER)
+    ? Number(exact)
+    : exact;
 }

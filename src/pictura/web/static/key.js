@@ -19,16 +19,49 @@ export function start() {
 /** true when a key was given. */
 export async function ask(wrong = false) {
   const id = uid("key");
-  const input = h("input", { id, type: "password", autocomplete: "off", spellcheck: "false", required: true, autofocus: true, "aria-describedby": `${id}h` });
-  const asked = dialog("API key", (close) => h("form", { on: { submit: (event) => {
-    event.preventDefault();
-    close(input.value.trim());
-  } } },
-    wrong && h("p", { class: "error", role: "alert" }, "The server does not know this key."),
-    h("div", { class: "field" }, h("label", { for: id }, "Key"), input,
-      h("p", { class: "hint", id: `${id}h` }, "Whoever runs this server has it. It stays in this tab and is forgotten with it.")),
-    h("div", { class: "row end" }, hasKey() && button(null, "Forget the key", () => close("")), h("button", { class: "button primary", type: "submit" }, "Use it")),
-  ), { name: "key" });
+  const input = h("input", {
+    id,
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    autofocus: true,
+    "aria-describedby": `${id}h`,
+  });
+  const asked = dialog(
+    "API key",
+    (close) =>
+      h(
+        "form",
+        {
+          on: {
+            submit: (event) => {
+              event.preventDefault();
+              close(input.value.trim());
+            },
+          },
+        },
+        wrong && h("p", { class: "error", role: "alert" }, "The server does not know this key."),
+        h(
+          "div",
+          { class: "field" },
+          h("label", { for: id }, "Key"),
+          input,
+          h(
+            "p",
+            { class: "hint", id: `${id}h` },
+            "Whoever runs this server has it. It stays in this tab and is forgotten with it.",
+          ),
+        ),
+        h(
+          "div",
+          { class: "row end" },
+          hasKey() && button(null, "Forget the key", () => close("")),
+          h("button", { class: "button primary", type: "submit" }, "Use it"),
+        ),
+      ),
+    { name: "key" },
+  );
   const key = await asked.closed;
   if (key !== null) setKey(key);
   return Boolean(key);

@@ -17,7 +17,13 @@ import * as grid from "./views/grid.js";
 import * as queue from "./views/queue.js";
 
 const VIEWS = { create, gallery, compare, grid, queue };
-const TABS = [["create", "Create", "brush"], ["gallery", "Gallery", "images"], ["grid", "Grid", "grid"], ["compare", "Compare", "compare"], ["queue", "Queue", "queue"]];
+const TABS = [
+  ["create", "Create", "brush"],
+  ["gallery", "Gallery", "images"],
+  ["grid", "Grid", "grid"],
+  ["compare", "Compare", "compare"],
+  ["queue", "Queue", "queue"],
+];
 
 let shown = { name: null, view: null, at: null };
 
@@ -58,18 +64,43 @@ function tally(job, event) {
   if (event?.kind !== "over" && event?.kind !== "refused") return;
   const made = job.cells.filter((cell) => cell.state === "done").length;
   const failed = job.cells.filter((cell) => cell.state === "failed").length;
-  const parts = [`${made} ${made === 1 ? "picture" : "pictures"} ready`, failed && `${failed} failed`, job.status === "cancelled" && "cancelled"];
+  const parts = [
+    `${made} ${made === 1 ? "picture" : "pictures"} ready`,
+    failed && `${failed} failed`,
+    job.status === "cancelled" && "cancelled",
+  ];
   announce(job.status === "refused" ? job.error : `${parts.filter(Boolean).join(", ")}.`);
 }
 
 async function begin() {
-  fill(document.getElementById("tabs"), TABS.map(([name, text, mark]) =>
-    h("a", { href: address(name), data: { name } }, icon(mark), h("span", {}, text), name === "queue" && h("span", { class: "count", hidden: true }))));
-  const keyButton = button("key", "", () => key.ask(), { class: "button bare", hint: "API key", hidden: true });
-  fill(document.getElementById("tools"), keyButton, themeButton(), button("help", "", keyboard.help, { class: "button bare", hint: "Keys" }));
+  fill(
+    document.getElementById("tabs"),
+    TABS.map(([name, text, mark]) =>
+      h(
+        "a",
+        { href: address(name), data: { name } },
+        icon(mark),
+        h("span", {}, text),
+        name === "queue" && h("span", { class: "count", hidden: true }),
+      ),
+    ),
+  );
+  const keyButton = button("key", "", () => key.ask(), {
+    class: "button bare",
+    hint: "API key",
+    hidden: true,
+  });
+  fill(
+    document.getElementById("tools"),
+    keyButton,
+    themeButton(),
+    button("help", "", keyboard.help, { class: "button bare", hint: "Keys" }),
+  );
   key.start();
   keyboard.start();
-  keyboard.bind("/", () => (shown.name === "gallery" ? shown.view.search() : go(address("gallery", { find: "1" }))));
+  keyboard.bind("/", () =>
+    shown.name === "gallery" ? shown.view.search() : go(address("gallery", { find: "1" })),
+  );
   keyboard.bind("p", () => (shown.name === "create" ? shown.view.prompt() : go("#/create")));
   drop.start();
   jobs.onJob(tally);

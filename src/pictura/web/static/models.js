@@ -7,13 +7,18 @@ let samplers = [];
 let loras = [];
 
 /**
- * {name, state, known, text, parameters, defaults, options, size, multiple, samplers} of each model. parameters:
- * names of those it can use, null where nobody knows yet (then it may be any). options: its own, {name, type,
- * default, help, choices, attach}. size: the only one it has; multiple: what width and height are multiples of.
+ * {name, state, known, text, parameters, defaults, options, size, multiple, samplers} of each model.
+ *
+ * parameters: names of those it can use, null where nobody knows yet (then it may be any). options: its own,
+ * {name, type, default, help, choices, attach}. size: the only one it has. multiple: of width and height.
  */
 export async function load(signal, fresh = false) {
   if (models && !fresh) return models;
-  const [said, some, files] = await Promise.all([get("/api/models", signal), get("/api/samplers", signal), get("/api/loras", signal)]);
+  const [said, some, files] = await Promise.all([
+    get("/api/models", signal),
+    get("/api/samplers", signal),
+    get("/api/loras", signal),
+  ]);
   models = list(said).map(normal);
   samplers = list(some).map(entry);
   loras = list(files).map(entry);

@@ -1,5 +1,5 @@
-// The pictures of a search, any of 100,000 of them at once: pages of the history by their cursors, the last few
-// dozen kept. What is drawn meanwhile does not move those that are shown.
+// The pictures of a search, any of 100,000 of them at once: pages of the history by their cursors, the last
+// few dozen kept. What is drawn meanwhile does not move those that are shown.
 
 import { asked, get } from "./api.js";
 
@@ -27,7 +27,10 @@ export function pages(filters, changed) {
   async function fetchPage(page) {
     coming.add(page);
     try {
-      const answer = await get(`/api/images${asked({ ...filters, limit: PAGE, cursor: cursors[page] })}`, stop.signal);
+      const answer = await get(
+        `/api/images${asked({ ...filters, limit: PAGE, cursor: cursors[page] })}`,
+        stop.signal,
+      );
       held.set(page, answer.items);
       while (held.size > KEPT) held.delete(held.keys().next().value);
       if (total === null) {
@@ -35,7 +38,7 @@ export function pages(filters, changed) {
         if (answer.next !== null && cursors.length === page + 1) cursors.push(answer.next);
       }
       changed();
-      if (page === 0 && total === null && more) await index().catch(() => {}); // then pages come one after another
+      if (page === 0 && total === null && more) await index().catch(() => {}); // else they come in turn
     } catch (error) {
       if (stop.signal.aborted) return;
       failed = error;

@@ -24,8 +24,20 @@ export async function rate(id, values) {
 /** One to five stars. `.give(number)` gives them. */
 export function starField(image) {
   const name = uid("stars");
-  const inputs = [1, 2, 3, 4, 5].map((stars) => h("input", { type: "radio", name, value: stars, class: "unseen", checked: image.stars === stars, "aria-label": `${stars} ${stars === 1 ? "star" : "stars"}`, on: { change: () => give(stars) } }));
-  const marks = inputs.map((input) => h("label", { class: "star" }, input, h("span", { "aria-hidden": "true" }, "★")));
+  const inputs = [1, 2, 3, 4, 5].map((stars) =>
+    h("input", {
+      type: "radio",
+      name,
+      value: stars,
+      class: "unseen",
+      checked: image.stars === stars,
+      "aria-label": `${stars} ${stars === 1 ? "star" : "stars"}`,
+      on: { change: () => give(stars) },
+    }),
+  );
+  const marks = inputs.map((input) =>
+    h("label", { class: "star" }, input, h("span", { "aria-hidden": "true" }, "★")),
+  );
   const box = h("fieldset", { class: "stars plain" }, h("legend", { class: "unseen" }, "Stars"), marks);
   function show(stars) {
     inputs.forEach((input, at) => {
@@ -48,7 +60,15 @@ export function noteField(image) {
   const id = uid("note");
   let kept = image.note ?? "";
   const state = h("span", { class: "hint", "aria-live": "polite" });
-  const input = h("textarea", { id, rows: 2, dir: "auto", maxlength: 10000, placeholder: "What you think of it", value: kept, on: { change: save } });
+  const input = h("textarea", {
+    id,
+    rows: 2,
+    dir: "auto",
+    maxlength: 10000,
+    placeholder: "What you think of it",
+    value: kept,
+    on: { change: save },
+  });
   async function save() {
     if (input.value === kept) return;
     state.textContent = "Saving…";
@@ -56,5 +76,10 @@ export function noteField(image) {
     kept = now?.note ?? kept;
     state.textContent = now ? "Saved." : "Not saved.";
   }
-  return h("div", { class: "field" }, h("div", { class: "row spread" }, h("label", { for: id }, "Note"), state), input);
+  return h(
+    "div",
+    { class: "field" },
+    h("div", { class: "row spread" }, h("label", { for: id }, "Note"), state),
+    input,
+  );
 }

@@ -14,7 +14,9 @@ export function route(hash = location.hash) {
 
 /** The address of a view. */
 export function address(name, query = {}, id = null) {
-  const set = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const set = Object.entries(query).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   const search = set.length ? `?${new URLSearchParams(set)}` : "";
   return `#/${name}${id === null ? "" : `/${encodeURIComponent(id)}`}${search}`;
 }

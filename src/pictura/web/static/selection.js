@@ -14,13 +14,20 @@ export function selection(changed) {
   function show() {
     bar.hidden = items.size === 0;
     const [first, second] = items.keys();
-    fill(bar, h("span", { class: "grow" }, `${items.size} selected`),
-      items.size === 2 && button("compare", "Compare blind", () => go(address("compare", { pair: `${first},${second}` }))),
+    fill(
+      bar,
+      h("span", { class: "grow" }, `${items.size} selected`),
+      items.size === 2 &&
+        button("compare", "Compare blind", () => go(address("compare", { pair: `${first},${second}` }))),
       button("folder", "Collect", async () => {
         const name = await collectDialog();
         if (!name) return;
         try {
-          for (const id of items.keys()) await patiently("PUT", `/api/collections/${encodeURIComponent(name)}/images/${encodeURIComponent(id)}`);
+          for (const id of items.keys())
+            await patiently(
+              "PUT",
+              `/api/collections/${encodeURIComponent(name)}/images/${encodeURIComponent(id)}`,
+            );
           toast(`${items.size} in “${name}”.`);
         } catch (error) {
           toast(error.message, "bad");
@@ -29,7 +36,8 @@ export function selection(changed) {
       button("down", "Download", () => {
         for (const id of items.keys()) h("a", { href: picture(id), download: `${id}.png` }).click();
       }),
-      button("close", "", clear, { class: "button bare", hint: "Select none" }));
+      button("close", "", clear, { class: "button bare", hint: "Select none" }),
+    );
     changed();
   }
 

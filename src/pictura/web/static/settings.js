@@ -4,7 +4,20 @@ import { whole } from "./json.js";
 import { can, sizeText } from "./models.js";
 import { channel, keep, recall } from "./store.js";
 
-const BLANK = { prompt: "", negative_prompt: "", model: "", size: "", num_steps: "", guidance_scale: "", sampler: "", schedule: "", seed: "", num_images: "4", loras: [], options: {} };
+const BLANK = {
+  prompt: "",
+  negative_prompt: "",
+  model: "",
+  size: "",
+  num_steps: "",
+  guidance_scale: "",
+  sampler: "",
+  schedule: "",
+  seed: "",
+  num_images: "4",
+  loras: [],
+  options: {},
+};
 const COMMON = ["negative_prompt", "size", "num_steps", "guidance_scale", "sampler", "schedule", "seed"];
 const NUMBERS = new Set(["num_steps", "guidance_scale"]);
 
@@ -24,9 +37,19 @@ export function set(some) {
 /** Put every value of a request into the form; what it does not say is left to the model. */
 export function restore(request, count = "1") {
   const { lora, ...options } = request.options ?? {};
-  const texts = Object.fromEntries(COMMON.map((name) => [name, name === "size" ? sizeText(request.size) : String(request[name] ?? "")]));
+  const texts = Object.fromEntries(
+    COMMON.map((name) => [name, name === "size" ? sizeText(request.size) : String(request[name] ?? "")]),
+  );
   const loras = (lora ?? []).map((entry) => ({ ...entry, weight: String(entry.weight ?? 1) }));
-  set({ ...BLANK, ...texts, prompt: request.prompt, model: request.model ?? values.model, num_images: count, loras, options });
+  set({
+    ...BLANK,
+    ...texts,
+    prompt: request.prompt,
+    model: request.model ?? values.model,
+    num_images: count,
+    loras,
+    options,
+  });
   changed.tell();
 }
 
@@ -37,7 +60,12 @@ export function request(model, from = values) {
   for (const name of COMMON) {
     const text = from[name].trim();
     if (text === "" || !(name === "seed" || can(model, name))) continue;
-    made[name] = name === "seed" ? (whole(text) ?? text) : NUMBERS.has(name) && Number.isFinite(Number(text)) ? Number(text) : text;
+    made[name] =
+      name === "seed"
+        ? (whole(text) ?? text)
+        : NUMBERS.has(name) && Number.isFinite(Number(text))
+          ? Number(text)
+          : text;
   }
   const options = {};
   for (const option of model?.options ?? []) {
@@ -45,7 +73,10 @@ export function request(model, from = values) {
     if (value !== undefined && value !== "" && value !== null) options[option.name] = value;
   }
   if (!model?.known) Object.assign(options, from.options);
-  const loras = from.loras.map(({ weight, ...file }) => ({ ...file, weight: weight === "" ? 1 : Number(weight) }));
+  const loras = from.loras.map(({ weight, ...file }) => ({
+    ...file,
+    weight: weight === "" ? 1 : Number(weight),
+  }));
   if (loras.length && can(model, "lora")) options.lora = loras;
   if (Object.keys(options).length) made.options = options;
   const count = Number(from.num_images);

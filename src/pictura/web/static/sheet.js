@@ -14,15 +14,22 @@ export async function save(job, x, y, title) {
   const scale = Math.min(1, MOST / Math.max(one.naturalWidth, one.naturalHeight));
   const [width, height] = [one.naturalWidth * scale, one.naturalHeight * scale];
   const side = y.name ? SIDE : 0;
-  const canvas = h("canvas", { width: side + x.values.length * (width + 4), height: HEAD + y.values.length * (height + 4) });
+  const canvas = h("canvas", {
+    width: side + x.values.length * (width + 4),
+    height: HEAD + y.values.length * (height + 4),
+  });
   const draw = canvas.getContext("2d");
   draw.fillStyle = "#fff";
   draw.fillRect(0, 0, canvas.width, canvas.height);
   draw.fillStyle = "#111";
   draw.font = "15px sans-serif";
   draw.textBaseline = "middle";
-  x.values.forEach((value, at) => draw.fillText(title(x, value), side + at * (width + 4) + 4, HEAD / 2, width - 8));
-  y.values.forEach((value, at) => draw.fillText(title(y, value), 6, HEAD + at * (height + 4) + height / 2, side - 12));
+  x.values.forEach((value, at) =>
+    draw.fillText(title(x, value), side + at * (width + 4) + 4, HEAD / 2, width - 8),
+  );
+  y.values.forEach((value, at) =>
+    draw.fillText(title(y, value), 6, HEAD + at * (height + 4) + height / 2, side - 12),
+  );
   images.forEach((image, at) => {
     const [row, column] = [Math.floor(at / x.values.length), at % x.values.length];
     if (image) draw.drawImage(image, side + column * (width + 4), HEAD + row * (height + 4), width, height);

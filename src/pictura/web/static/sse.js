@@ -4,7 +4,10 @@ import { refusal, send } from "./api.js";
 
 /** {event, data, id} of each event of `path`, from after event `after`; ends when the server ends it. */
 export async function* events(path, { after = null, signal } = {}) {
-  const extra = { accept: "text/event-stream", ...(after === null ? {} : { "last-event-id": String(after) }) };
+  const extra = {
+    accept: "text/event-stream",
+    ...(after === null ? {} : { "last-event-id": String(after) }),
+  };
   const response = await send("GET", path, { extra, signal });
   if (!response.ok) throw await refusal(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -43,17 +43,33 @@ function jobView(job) {
   const bar = progress(`Progress of ${job.title || request.prompt}`);
   const state = h("span", { class: "state" });
   const stop = button("close", "Cancel", () => jobs.cancel(job), { class: "button small" });
-  const use = button("sliders", "Use settings", () => restore(request, String(request.num_images ?? 1)), { class: "button small" });
-  const away = button("close", "", () => jobs.drop(job), { class: "button bare small", hint: "Take it off this page; its pictures stay in the gallery" });
+  const use = button("sliders", "Use settings", () => restore(request, String(request.num_images ?? 1)), {
+    class: "button small",
+  });
+  const away = button("close", "", () => jobs.drop(job), {
+    class: "button bare small",
+    hint: "Take it off this page; its pictures stay in the gallery",
+  });
   const notes = h("p", { class: "job-notes", hidden: true });
-  const box = h("article", { class: "job", "aria-label": job.title || request.prompt },
-    h("header", {}, h("h2", { class: "job-title" }, job.title ? h("span", {}, job.title) : said(request.prompt)),
-      h("div", { class: "row tight" }, state, stop, use, away)), bar, cells, notes);
+  const box = h(
+    "article",
+    { class: "job", "aria-label": job.title || request.prompt },
+    h(
+      "header",
+      {},
+      h("h2", { class: "job-title" }, job.title ? h("span", {}, job.title) : said(request.prompt)),
+      h("div", { class: "row tight" }, state, stop, use, away),
+    ),
+    bar,
+    cells,
+    notes,
+  );
   let quarter = 0;
   box.show = (event) => {
     while (cells.children.length > job.cells.length) cells.lastChild.remove();
     while (cells.children.length < job.cells.length) cells.append(cellView(request.prompt, { ratio }));
-    if (event?.index !== undefined && event.kind !== "status") cells.children[event.index]?.show(job.cells[event.index]);
+    if (event?.index !== undefined && event.kind !== "status")
+      cells.children[event.index]?.show(job.cells[event.index]);
     else job.cells.forEach((cell, at) => cells.children[at].show(cell));
     cells.dataset.count = String(job.cells.length);
     bar.show(job);

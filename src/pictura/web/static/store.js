@@ -1,4 +1,4 @@
-// What a browser keeps for this page: settings and unfinished work in its local storage, a key in its session.
+// What a browser keeps for this page: settings and unfinished work for long, a key for its session.
 
 import { parse, write } from "./json.js";
 

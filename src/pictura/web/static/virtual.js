@@ -1,7 +1,7 @@
 // A grid of any number of tiles of which only those in sight are in the document.
 //
-// The page scrolls over a box as tall as all rows together; browsers end at some ten million pixels, so a taller
-// one is compressed: its scroll position stands for a place that many times further down.
+// The page scrolls over a box as tall as all rows together; browsers end at some ten million pixels, so a
+// taller one is compressed: its scroll position stands for a place that many times further down.
 
 import { h } from "./dom.js";
 
@@ -9,8 +9,8 @@ const TALLEST = 8_000_000; // px
 const OVER = 2; // rows more than are in sight, on each side
 
 /**
- * size(width) -> {columns, side, gap}; render(at) -> element, tile of number `at`; update(element, at) makes it
- * current. `count` is set from outside, then `refresh()`.
+ * size(width) -> {columns, side, gap}; render(at) -> element, tile of number `at`; update(element, at) makes
+ * it current. `count` is set from outside, then `refresh()`.
  */
 export function virtual({ size, render, update }) {
   const box = h("ul", { class: "tiles", "aria-label": "Pictures" });
@@ -86,7 +86,8 @@ export function virtual({ size, render, update }) {
     const low = window.innerHeight - grid.side - 24;
     if (y - from < head || y - from > low) {
       const to = y - from < head ? y - head : y - low;
-      const scale = tall() > TALLEST ? (shownHeight() - window.innerHeight) / (tall() - window.innerHeight) : 1;
+      const scale =
+        tall() > TALLEST ? (shownHeight() - window.innerHeight) / (tall() - window.innerHeight) : 1;
       window.scrollTo(0, box.getBoundingClientRect().top + window.scrollY + to * scale);
     }
   }
@@ -100,9 +101,18 @@ export function virtual({ size, render, update }) {
 
   function key(event) {
     const screen = Math.max(1, Math.floor(window.innerHeight / row())) * grid.columns;
-    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: grid.columns, ArrowUp: -grid.columns, PageDown: screen, PageUp: -screen };
-    const to = event.key === "Home" ? 0 : event.key === "End" ? count - 1 : by[event.key] && focused + by[event.key];
-    if (to === undefined || event.altKey || event.ctrlKey || event.metaKey || !event.target.matches("a")) return;
+    const by = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: grid.columns,
+      ArrowUp: -grid.columns,
+      PageDown: screen,
+      PageUp: -screen,
+    };
+    const to =
+      event.key === "Home" ? 0 : event.key === "End" ? count - 1 : by[event.key] && focused + by[event.key];
+    if (to === undefined || event.altKey || event.ctrlKey || event.metaKey || !event.target.matches("a"))
+      return;
     event.preventDefault();
     focus(to);
   }

@@ -1,9 +1,10 @@
 // Compare: two models draw the same prompts from the same seeds; one chooses without knowing whose is whose.
 
-import { announce, empty, toast, trouble } from "../announce.js";
-import { call, get, picture } from "../api.js";
+import { announce, empty, trouble } from "../announce.js";
+import { get } from "../api.js";
+import { blindPair, pairList, resultTable, sent, waiting } from "../blind.js";
 import { progress, statusText } from "../cells.js";
-import { button, fill, h, icon, said, visible } from "../dom.js";
+import { button, fill, h, icon } from "../dom.js";
 import { choice, field, stepper } from "../fields.js";
 import * as jobs from "../jobs.js";
 import { isPlain } from "../keyboard.js";
@@ -16,7 +17,20 @@ import * as settings from "../settings.js";
 export function open(main, at) {
   const left = new AbortController();
   const place = h("div");
-  fill(main, h("div", { class: "compare" }, h("h1", {}, "Compare"), h("p", { class: "lead" }, "Two models draw the same prompts. You choose without knowing which is which; what you choose is kept with the history."), place));
+  fill(
+    main,
+    h(
+      "div",
+      { class: "compare" },
+      h("h1", {}, "Compare"),
+      h(
+        "p",
+        { class: "lead" },
+        "Two models draw the same prompts. You choose without knowing which is which.",
+      ),
+      place,
+    ),
+  );
   let stopJob = () => {};
   let choose = null;
 
@@ -32,35 +46,86 @@ export function open(main, at) {
 
   function form() {
     const names = models.known().map((model) => model.name);
-    if (names.length < 2) return void fill(place, empty("One model is not enough", "This server offers one model only. Select two pictures in the gallery to compare them blind.", h("a", { class: "button", href: "#/gallery" }, icon("images"), h("span", {}, "To the gallery"))));
+    if (names.length < 2)
+      return void fill(
+        place,
+        empty(
+          "One model is not enough",
+          "This server offers one model only. Select two pictures in the gallery to compare them blind.",
+          h("a", { class: "button", href: "#/gallery" }, icon("images"), h("span", {}, "To the gallery")),
+        ),
+      );
     let [first, second, rounds] = [names[0], names[1], "2"];
     if (names.includes("scenes") && names.includes("gan-cls")) [first, second] = ["scenes", "gan-cls"];
-    const prompts = h("textarea", { rows: 4, dir: "auto", value: settings.current().prompt || "a cat left of a pizza\nthree stars" });
+    const prompts = h("textarea", {
+      rows: 4,
+      dir: "auto",
+      value: settings.current().prompt || "a cat left of a pizza\nthree stars",
+    });
     const text = field("Prompts", prompts, "One a line.");
     const count = h("span", { class: "hint" });
-    const lines = () => prompts.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    const lines = () =>
+      prompts.value
+        .split("\n")
+        .map((line) => line.trim())
+        .filter(Boolean);
     const tell = () => {
       count.textContent = `${lines().length * Number(rounds)} pairs`;
     };
     prompts.addEventListener("input", tell);
     tell();
-    const one = field("First model", choice(names, first, (name) => {
-      first = name;
-    }));
-    const other = field("Second model", choice(names, second, (name) => {
-      second = name;
-    }));
-    fill(place, h("form", { class: "panel wide", "aria-label": "What to compare", on: { submit: (event) => {
-      event.preventDefault();
-      text.complain(lines().length ? "" : "Write one prompt at least.");
-      other.complain(first === second ? "Choose two different models." : "");
-      if (!lines().length || first === second) return;
-      const job = jobs.submit(requestsOf(lines(), [first, second], Number(rounds)), `Comparison: ${lines().length === 1 ? lines()[0] : `${lines().length} prompts`}`);
-      run(job, [first, second]);
-    } } }, h("div", { class: "pair" }, one, other), text, h("div", { class: "row wrap" }, h("span", {}, "Pairs of each prompt"), stepper("Pairs of each prompt", { value: rounds, min: 1, max: 20 }, (value) => {
-      rounds = value;
-      tell();
-    }), count), h("div", { class: "row" }, h("button", { type: "submit", class: "button primary" }, icon("compare"), h("span", {}, "Begin")))));
+    const one = field(
+      "First model",
+      choice(names, first, (name) => {
+        first = name;
+      }),
+    );
+    const other = field(
+      "Second model",
+      choice(names, second, (name) => {
+        second = name;
+      }),
+    );
+    fill(
+      place,
+      h(
+        "form",
+        {
+          class: "panel wide",
+          "aria-label": "What to compare",
+          on: {
+            submit: (event) => {
+              event.preventDefault();
+              text.complain(lines().length ? "" : "Write one prompt at least.");
+              other.complain(first === second ? "Choose two different models." : "");
+              if (!lines().length || first === second) return;
+              const job = jobs.submit(
+                requestsOf(lines(), [first, second], Number(rounds)),
+                `Comparison: ${lines().length === 1 ? lines()[0] : `${lines().length} prompts`}`,
+              );
+              run(job, [first, second]);
+            },
+          },
+        },
+        h("div", { class: "pair" }, one, other),
+        text,
+        h(
+          "div",
+          { class: "row wrap" },
+          h("span", {}, "Pairs of each prompt"),
+          stepper("Pairs of each prompt", { value: rounds, min: 1, max: 20 }, (value) => {
+            rounds = value;
+            tell();
+          }),
+          count,
+        ),
+        h(
+          "div",
+          { class: "row" },
+          h("button", { type: "submit", class: "button primary" }, icon("compare"), h("span", {}, "Begin")),
+        ),
+      ),
+    );
   }
 
   function run(job, names) {
@@ -96,29 +161,45 @@ export function open(main, at) {
       const prompt = (job.requests[2 * pair] ?? {}).prompt ?? "";
       const order = known.sides[pair] ? [1, 0] : [0, 1];
       const done = known.votes.filter((vote) => vote !== null).length;
-      choose = blindPair(table, prompt, order.map((which) => images[which]), `Pair ${done + 1} of ${total}`, async (side) => {
-        const vote = side === null ? "none" : order[side];
-        if (vote !== "none" && !(await sent(images[vote].id, images[1 - vote].id))) return;
-        known.votes[pair] = vote;
-        store(job.id, known);
-        announce("Kept.");
-        current();
-      });
+      choose = blindPair(
+        table,
+        prompt,
+        order.map((which) => images[which]),
+        `Pair ${done + 1} of ${total}`,
+        async (side) => {
+          const vote = side === null ? "none" : order[side];
+          if (vote !== "none" && !(await sent(images[vote].id, images[1 - vote].id))) return;
+          known.votes[pair] = vote;
+          store(job.id, known);
+          announce("Kept.");
+          current();
+        },
+      );
     }
 
     function finish() {
       choose = null;
       const { won, none } = tally(names, known.votes);
-      const all = Math.max(1, won[0][1] + won[1][1] + none);
-      fill(table, h("h2", { tabindex: "-1" }, "The result"), h("table", { class: "plain-table" },
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Model"), h("th", { scope: "col" }, "Chosen"), h("th", { scope: "col" }, "Share"))),
-        h("tbody", {}, won.map(([name, count]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, String(count)), h("td", {}, h("span", { class: "share", vars: { "--done": `${(100 * count) / all}%` } }, `${Math.round((100 * count) / all)} %`)))),
-          h("tr", {}, h("th", { scope: "row" }, "Neither"), h("td", {}, String(none)), h("td", {}, `${Math.round((100 * none) / all)} %`)))),
-      pairList(job, known, names), h("div", { class: "row" }, button("again", "Compare more", () => {
-        at = { ...at, query: {} };
-        go("#/compare", true);
-        begin();
-      }, { class: "button primary" })));
+      fill(
+        table,
+        h("h2", { tabindex: "-1" }, "The result"),
+        resultTable(won, none),
+        pairList(job, known, names),
+        h(
+          "div",
+          { class: "row" },
+          button(
+            "again",
+            "Compare more",
+            () => {
+              at = { ...at, query: {} };
+              go("#/compare", true);
+              begin();
+            },
+            { class: "button primary" },
+          ),
+        ),
+      );
       table.querySelector("h2").focus({ preventScroll: true });
       announce(`${won.map(([name, count]) => `${name} ${count}`).join(", ")}, neither ${none}.`);
     }
@@ -136,16 +217,36 @@ export function open(main, at) {
   }
 
   async function existing(ids) {
-    const images = await Promise.all(ids.map((id) => get(`/api/images/${encodeURIComponent(id)}`, left.signal)));
+    const images = await Promise.all(
+      ids.map((id) => get(`/api/images/${encodeURIComponent(id)}`, left.signal)),
+    );
     const order = crypto.getRandomValues(new Uint8Array(1))[0] & 1 ? [1, 0] : [0, 1];
     const same = images[0].request.prompt === images[1].request.prompt;
     const prompt = same ? images[0].request.prompt : "";
-    choose = blindPair(place, prompt, order.map((which) => images[which]), "Two pictures of the gallery", async (side) => {
-      if (side !== null && !(await sent(images[order[side]].id, images[order[1 - side]].id))) return;
-      choose = null;
-      const names = order.map((which) => images[which].request.model);
-      fill(place, empty(side === null ? "Neither" : `The ${side ? "right" : "left"} one`, `Left was drawn by ${names[0]}, right by ${names[1]}.`, h("a", { class: "button primary", href: "#/gallery" }, icon("images"), h("span", {}, "Back to the gallery"))));
-    });
+    choose = blindPair(
+      place,
+      prompt,
+      order.map((which) => images[which]),
+      "Two pictures of the gallery",
+      async (side) => {
+        if (side !== null && !(await sent(images[order[side]].id, images[order[1 - side]].id))) return;
+        choose = null;
+        const names = order.map((which) => images[which].request.model);
+        fill(
+          place,
+          empty(
+            side === null ? "Neither" : `The ${side ? "right" : "left"} one`,
+            `Left was drawn by ${names[0]}, right by ${names[1]}.`,
+            h(
+              "a",
+              { class: "button primary", href: "#/gallery" },
+              icon("images"),
+              h("span", {}, "Back to the gallery"),
+            ),
+          ),
+        );
+      },
+    );
   }
 
   const keys = (event) => {
@@ -169,47 +270,4 @@ export function open(main, at) {
       document.removeEventListener("keydown", keys);
     },
   };
-}
-
-/** true when the server has the choice. */
-async function sent(winner, loser) {
-  try {
-    await call("POST", "/api/choices", { json: { winner, loser } });
-    return true;
-  } catch (error) {
-    toast(`This choice was not kept: ${error.message}. Choose again.`, "bad");
-    return false;
-  }
-}
-
-/** Put two pictures side by side; picked(0 | 1 | null) once for each press. Gives the function that picks. */
-function blindPair(box, prompt, images, title, picked) {
-  let busy = false;
-  const choose = async (side) => {
-    if (busy) return;
-    busy = true;
-    await picked(side);
-    busy = false;
-  };
-  const sides = ["Left", "Right"].map((name, side) => h("figure", { class: "blind-side" },
-    h("img", { src: picture(images[side].id), alt: `${name}: ${visible(prompt) || "a picture"}` }),
-    h("figcaption", {}, button("check", `${name} is better`, () => choose(side), { class: "button primary" }))));
-  const had = box.contains(document.activeElement);
-  fill(box, h("div", { class: "blind-head" }, h("span", { class: "hint" }, title), prompt && h("p", { class: "detail-prompt" }, said(prompt))), h("div", { class: "blind-pair" }, sides),
-    h("div", { class: "row center" }, button(null, "Neither", () => choose(null))));
-  if (had) box.querySelector("button").focus();
-  return choose;
-}
-
-function waiting() {
-  return h("div", { class: "blind-pair", role: "status", "aria-label": "The pictures are being drawn" }, h("div", { class: "blind-side skeleton" }), h("div", { class: "blind-side skeleton" }));
-}
-
-function pairList(job, known, names) {
-  return h("details", { class: "more" }, h("summary", {}, icon("images"), h("span", {}, "All pairs")), h("div", { class: "stack" },
-    known.votes.map((vote, pair) => h("div", { class: "told-pair" }, [0, 1].map((which) => {
-      const { image } = job.cells[2 * pair + which];
-      const prompt = visible((job.requests[2 * pair] ?? {}).prompt ?? "");
-      return image && h("figure", { class: vote === which ? "won" : "" }, h("a", { href: address("picture", {}, image.id) }, h("img", { src: image.url, alt: prompt || names[which] })), h("figcaption", {}, names[which], vote === which && " ✓"));
-    })))));
 }

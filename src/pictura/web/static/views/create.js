@@ -2,9 +2,10 @@
 
 import { announce, empty, toast, trouble } from "../announce.js";
 import { call } from "../api.js";
+import { common } from "../common.js";
 import { button, fill, h, icon, uid } from "../dom.js";
 import { openButton } from "../drop.js";
-import { amount, choice, field, more, stepper } from "../fields.js";
+import { choice, field, more, stepper } from "../fields.js";
 import * as jobs from "../jobs.js";
 import * as models from "../models.js";
 import { loraFields, optionFields } from "../options.js";
@@ -12,12 +13,22 @@ import { keep, recall } from "../store.js";
 import * as settings from "../settings.js";
 import { stage } from "../stage.js";
 
-const IDEAS = ["a cat left of a pizza on a blue background", "three stars", "an owl above a pine tree", "a rocket on a yellow background"];
-const MOST_STEPS = 1000;
+const IDEAS = [
+  "a cat left of a pizza on a blue background",
+  "three stars",
+  "an owl above a pine tree",
+  "a rocket on a yellow background",
+];
 const MOST_IMAGES = 100; // of a job
-const SCHEDULES = ["own", "karras", "exponential", "sgm_uniform"];
-const SHAPES = [[1, 1], [4, 3], [3, 2], [16, 9], [3, 4], [2, 3], [9, 16]];
-const WORDS = { negative_prompt: "Negative prompt", size: "Size", num_steps: "Steps", guidance_scale: "Guidance", sampler: "Sampler", schedule: "Schedule", lora: "LoRA" };
+const WORDS = {
+  negative_prompt: "Negative prompt",
+  size: "Size",
+  num_steps: "Steps",
+  guidance_scale: "Guidance",
+  sampler: "Sampler",
+  schedule: "Schedule",
+  lora: "LoRA",
+};
 
 /** The view. */
 export function open(main) {
@@ -25,17 +36,55 @@ export function open(main) {
   const prompt = promptField();
   const rest = h("div", { class: "stack" }, skeletons());
   const warning = h("p", { class: "error", role: "alert", hidden: true });
-  const go = h("button", { type: "submit", class: "button primary big" }, icon("brush"), h("span", {}, "Generate"));
+  const go = h(
+    "button",
+    { type: "submit", class: "button primary big" },
+    icon("brush"),
+    h("span", {}, "Generate"),
+  );
   const count = h("div");
-  const form = h("form", { class: "panel", "aria-label": "What to draw", novalidate: true, on: { submit } },
-    prompt, h("div", { class: "row go" }, count, go), warning, rest, openButton());
-  const ideas = h("div", { class: "row ideas" }, IDEAS.map((idea) => button(null, idea, () => {
-    settings.set({ prompt: idea });
-    prompt.input.value = idea;
-    prompt.input.focus();
-  }, { class: "button chip" })));
-  const scene = stage(empty("Nothing drawn yet", "Write what you would like to see and press Generate, or begin with one of these:", ideas));
-  fill(main, h("h1", { class: "unseen" }, "Create"), h("div", { class: "create" }, form, h("section", { class: "stage", "aria-label": "Pictures being made" }, scene)));
+  const form = h(
+    "form",
+    { class: "panel", "aria-label": "What to draw", novalidate: true, on: { submit } },
+    prompt,
+    h("div", { class: "row go" }, count, go),
+    warning,
+    rest,
+    openButton(),
+  );
+  const ideas = h(
+    "div",
+    { class: "row ideas" },
+    IDEAS.map((idea) =>
+      button(
+        null,
+        idea,
+        () => {
+          settings.set({ prompt: idea });
+          prompt.input.value = idea;
+          prompt.input.focus();
+        },
+        { class: "button chip" },
+      ),
+    ),
+  );
+  const scene = stage(
+    empty(
+      "Nothing drawn yet",
+      "Write what you would like to see and press Generate, or begin with one of these:",
+      ideas,
+    ),
+  );
+  fill(
+    main,
+    h("h1", { class: "unseen" }, "Create"),
+    h(
+      "div",
+      { class: "create" },
+      form,
+      h("section", { class: "stage", "aria-label": "Pictures being made" }, scene),
+    ),
+  );
 
   let fields = {};
   const model = () => models.named(settings.current().model) ?? models.known()[0] ?? null;
@@ -43,26 +92,53 @@ export function open(main) {
   function build() {
     const values = settings.current();
     prompt.input.value = values.prompt;
-    fill(count, stepper("Pictures", { value: values.num_images, min: 1, max: MOST_IMAGES }, (text) => settings.set({ num_images: text })));
+    fill(
+      count,
+      stepper("Pictures", { value: values.num_images, min: 1, max: MOST_IMAGES }, (text) =>
+        settings.set({ num_images: text }),
+      ),
+    );
     const of = model();
     fields = common(of, values);
     const open = recall("more", false);
-    const seldom = [fields.negative_prompt, fields.schedule, models.can(of, "lora") && loraFields(values.loras, (loras) => settings.set({ loras })),
-      ...optionFields(of ?? { options: [] }, values.options, (options) => settings.set({ options }))].filter(Boolean);
-    fill(rest, modelField(of, values), h("div", { class: "pair" }, fields.size, fields.sampler), fields.num_steps, fields.guidance_scale, fields.seed,
-      seldom.length > 0 && more("More settings", open, (now) => keep("more", now), ...seldom), unused(of));
+    const seldom = [
+      fields.negative_prompt,
+      fields.schedule,
+      models.can(of, "lora") && loraFields(values.loras, (loras) => settings.set({ loras })),
+      ...optionFields(of ?? { options: [] }, values.options, (options) => settings.set({ options })),
+    ].filter(Boolean);
+    fill(
+      rest,
+      modelField(of, values),
+      h("div", { class: "pair" }, fields.size, fields.sampler),
+      fields.num_steps,
+      fields.guidance_scale,
+      fields.seed,
+      seldom.length > 0 && more("More settings", open, (now) => keep("more", now), ...seldom),
+      unused(of),
+    );
   }
 
   function modelField(of, values) {
-    const names = models.known().map((item) => [item.name, item.known ? item.name : `${item.name} (not loaded yet)`]);
+    const names = models
+      .known()
+      .map((item) => [item.name, item.known ? item.name : `${item.name} (not loaded yet)`]);
     const input = choice(names, values.model || of?.name || "", (name) => {
       settings.set({ model: name });
       build();
       rest.querySelector("select").focus();
     });
-    const lazy = of && !of.known && button("down", "Load it to see what it can do", () => look(of.name), { class: "button small" });
+    const lazy =
+      of &&
+      !of.known &&
+      button("down", "Load it to see what it can do", () => look(of.name), { class: "button small" });
     const state = { ready: "Ready.", loading: "Being loaded.", failed: "It could not be loaded." }[of?.state];
-    return h("div", { class: "stack" }, field("Model", input, [of?.text && `${of.text}.`, state].filter(Boolean).join(" ") || null), lazy);
+    return h(
+      "div",
+      { class: "stack" },
+      field("Model", input, [of?.text && `${of.text}.`, state].filter(Boolean).join(" ") || null),
+      lazy,
+    );
   }
 
   async function look(name) {
@@ -79,19 +155,31 @@ export function open(main) {
     }
   }
 
-  /** Build the form when the server can be asked; what it does not know of a model it knows after its first job. */
+  /** Build the form when the server answers; of a new model it knows more after the first job. */
   async function ask(fresh) {
     try {
       await models.load(left.signal, fresh);
       if (!fresh || !form.contains(document.activeElement)) build();
     } catch (error) {
-      if (!left.signal.aborted) fill(rest, trouble(error, () => ask(fresh)));
+      if (!left.signal.aborted)
+        fill(
+          rest,
+          trouble(error, () => ask(fresh)),
+        );
     }
   }
 
   function unused(of) {
     const names = settings.unusable(of).map((name) => WORDS[name]);
-    return names.length > 0 && h("p", { class: "hint" }, icon("warn"), ` ${of.name} cannot use what is kept for: ${names.join(", ")}. It is left out.`);
+    return (
+      names.length > 0 &&
+      h(
+        "p",
+        { class: "hint" },
+        icon("warn"),
+        ` ${of.name} cannot use what is kept for: ${names.join(", ")}. It is left out.`,
+      )
+    );
   }
 
   function submit(event) {
@@ -124,7 +212,8 @@ export function open(main) {
   });
   const stopSettings = settings.onRestored(build);
   const keys = (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]")) submit(event);
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]"))
+      submit(event);
   };
   document.addEventListener("keydown", keys);
   ask(false);
@@ -134,8 +223,13 @@ export function open(main) {
     prompt: () => prompt.input.focus(),
     /** Where a picture is among those of its job. */
     around(id) {
-      const images = jobs.all().map((job) => job.cells.map((cell) => cell.image).filter(Boolean)).find((some) => some.some((image) => image.id === id));
-      return images ? { at: images.findIndex((image) => image.id === id), count: images.length, item: (at) => images[at] } : null;
+      const images = jobs
+        .all()
+        .map((job) => job.cells.map((cell) => cell.image).filter(Boolean))
+        .find((some) => some.some((image) => image.id === id));
+      return images
+        ? { at: images.findIndex((image) => image.id === id), count: images.length, item: (at) => images[at] }
+        : null;
     },
     update() {},
     close() {
@@ -149,58 +243,18 @@ export function open(main) {
 }
 
 function promptField() {
-  const input = h("textarea", { rows: 3, id: uid("prompt"), dir: "auto", maxlength: 10000, placeholder: "a cat left of a pizza on a blue background", value: settings.current().prompt,
-    on: { input: () => settings.set({ prompt: input.value }) } });
+  const input = h("textarea", {
+    rows: 3,
+    id: uid("prompt"),
+    dir: "auto",
+    maxlength: 10000,
+    placeholder: "a cat left of a pizza on a blue background",
+    value: settings.current().prompt,
+    on: { input: () => settings.set({ prompt: input.value }) },
+  });
   return field("Prompt", input, null, { className: "prompt" });
 }
 
 function skeletons() {
   return Array.from({ length: 5 }, () => h("div", { class: "skeleton line", "aria-hidden": "true" }));
-}
-
-/** The fields that most models have; null for what this one cannot use. */
-function common(model, values) {
-  const put = (name) => (text) => settings.set({ [name]: text });
-  const usual = (name) => models.usual(model, name);
-  const own = (name) => usual(name) || "the model's own";
-  const pick = (name, names) => choice([["", own(name)], ...names.filter((item) => item !== usual(name))], values[name] === usual(name) ? "" : values[name], put(name));
-  const can = (name) => models.can(model, name);
-  const negative = h("textarea", { rows: 2, dir: "auto", value: values.negative_prompt, on: { input: () => put("negative_prompt")(negative.value) } });
-  return {
-    size: can("size") ? sizeField(model, values.size, put("size")) : null,
-    sampler: can("sampler") ? field("Sampler", pick("sampler", models.samplersOf(model))) : null,
-    num_steps: can("num_steps") ? amount("Steps", { value: values.num_steps, usual: usual("num_steps"), min: 1, max: MOST_STEPS, end: slideEnd(usual("num_steps")) }, put("num_steps")) : null,
-    guidance_scale: can("guidance_scale") ? amount("Guidance", { value: values.guidance_scale, usual: usual("guidance_scale"), min: 0, max: 100, end: Math.max(10, 2 * Number(usual("guidance_scale"))), step: 0.1 }, put("guidance_scale")) : null,
-    seed: seedField(values.seed, put("seed")),
-    negative_prompt: can("negative_prompt") ? field("Negative prompt", negative, "What the pictures should not show.") : null,
-    schedule: can("schedule") ? field("Schedule", pick("schedule", SCHEDULES)) : null,
-  };
-}
-
-/** Where the slider of the steps ends: far enough beyond what is usual, and no further than is of use. */
-const slideEnd = (usual) => Math.max(50, 3 * (Number(usual) || 0));
-
-/** A choice where the model has one size only; else any size, with those that keep the usual number of pixels. */
-function sizeField(model, value, put) {
-  if (model?.size) return field("Size", choice([["", models.sizeText(model.size)]], value === models.sizeText(model.size) ? "" : value, put));
-  const id = uid("sizes");
-  const input = h("input", { type: "text", list: id, pattern: "\\s*[0-9]{1,4}\\s*[xX×]\\s*[0-9]{1,4}\\s*", title: "width x height, such as 768x512", placeholder: models.usual(model, "size") || "WIDTHxHEIGHT", value, on: { input: () => put(input.value.trim()) } });
-  const [width, height] = model?.defaults.size ?? [512, 512];
-  const step = model?.multiple ?? 8;
-  const round = (side) => Math.max(step, Math.round(side / step) * step);
-  const sizes = SHAPES.map(([across, down]) => Math.sqrt((width * height) / (across * down))).map((unit, at) => SHAPES[at].map((side) => round(side * unit)).join("x"));
-  return field("Size", input, model?.multiple ? `Multiples of ${model.multiple}.` : null, { more: h("datalist", { id }, sizes.map((size) => h("option", { value: size }))) });
-}
-
-function seedField(value, put) {
-  const input = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]{0,19}", title: "a whole number, 0 or more", placeholder: "random", value, autocomplete: "off", on: { input: () => put(input.value.trim()) } });
-  const dice = button("dice", "", () => {
-    input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
-    put(input.value);
-  }, { class: "button bare", hint: "Draw a seed and keep it" });
-  const clear = button("close", "", () => {
-    input.value = "";
-    put("");
-  }, { class: "button bare", hint: "Another seed each time" });
-  return field("Seed", input, "The same seed gives the same picture. Several pictures take the seeds after it.", { more: [dice, clear] });
 }

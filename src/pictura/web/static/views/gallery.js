@@ -22,11 +22,27 @@ export function open(main, at) {
   const note = h("p", { class: "gallery-count" });
   const news = button("up", "", () => look(here()), { class: "button chip", hidden: true });
   const chosen = selection(() => grid.refresh());
-  const exported = h("a", { class: "button", download: "pictures.zip", on: { click: keyed } }, icon("down"), h("span", {}, "Download all found"));
+  const exported = h(
+    "a",
+    { class: "button", download: "pictures.zip", on: { click: keyed } },
+    icon("down"),
+    h("span", {}, "Download all found"),
+  );
   const place = h("div");
   const grid = virtual({ size, render: tile, update });
   let current = start;
-  fill(main, h("div", { class: "gallery" }, h("h1", {}, "Gallery"), bar, h("div", { class: "row spread" }, h("div", { class: "row" }, note, news), exported), place), chosen.bar);
+  fill(
+    main,
+    h(
+      "div",
+      { class: "gallery" },
+      h("h1", {}, "Gallery"),
+      bar,
+      h("div", { class: "row spread" }, h("div", { class: "row" }, note, news), exported),
+      place,
+    ),
+    chosen.bar,
+  );
   const here = () => current;
 
   function look(query) {
@@ -50,18 +66,44 @@ export function open(main, at) {
 
   let told = "";
   function show() {
-    if (found.error) return void fill(place, trouble(found.error, () => look(current)));
-    if (found.loading) return void fill(place, h("div", { class: "tiles waiting", "aria-hidden": "true" }, Array.from({ length: 18 }, () => h("div", { class: "skeleton tile" }))));
+    if (found.error)
+      return void fill(
+        place,
+        trouble(found.error, () => look(current)),
+      );
+    if (found.loading)
+      return void fill(
+        place,
+        h(
+          "div",
+          { class: "tiles waiting", "aria-hidden": "true" },
+          Array.from({ length: 18 }, () => h("div", { class: "skeleton tile" })),
+        ),
+      );
     const { count, complete } = found;
     const narrowed = Object.keys(current).length > 0;
-    const text = `${count.toLocaleString("en")}${complete ? "" : "+"} ${count === 1 ? "picture" : "pictures"}`;
+    const number = `${count.toLocaleString("en")}${complete ? "" : "+"}`;
+    const text = `${number} ${count === 1 ? "picture" : "pictures"}`;
     note.textContent = text;
     exported.hidden = count === 0;
     if (complete && told !== text) announce(`${text} found.`);
     if (complete) told = text;
     if (count === 0) {
-      fill(place, narrowed ? empty("Nothing found", "No picture has all of this. Fewer words or filters find more.")
-        : empty("No pictures yet", "What you draw is kept here for good.", h("a", { class: "button primary", href: "#/create" }, icon("brush"), h("span", {}, "Draw the first one"))));
+      fill(
+        place,
+        narrowed
+          ? empty("Nothing found", "No picture has all of this. Fewer words or filters find more.")
+          : empty(
+              "No pictures yet",
+              "What you draw is kept here for good.",
+              h(
+                "a",
+                { class: "button primary", href: "#/create" },
+                icon("brush"),
+                h("span", {}, "Draw the first one"),
+              ),
+            ),
+      );
     } else if (!place.contains(grid.box)) fill(place, grid.box);
     grid.count = count;
     grid.refresh();
@@ -69,15 +111,29 @@ export function open(main, at) {
 
   function size(width) {
     const gap = width < 600 ? 6 : 12;
-    const columns = Math.max(2, Math.floor((width + gap) / ((width < 600 ? 120 : width < 1800 ? 176 : 220) + gap)));
+    const columns = Math.max(
+      2,
+      Math.floor((width + gap) / ((width < 600 ? 120 : width < 1800 ? 176 : 220) + gap)),
+    );
     return { columns, gap, side: Math.floor((width - gap * (columns - 1)) / columns) };
   }
 
   function tile(at) {
     const image = h("img", { alt: "", loading: "lazy", decoding: "async" });
     const link = h("a", {}, image, h("span", { class: "tile-words", "aria-hidden": "true" }));
-    const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": "Select", on: { change: () => chosen.toggle(found.item(at)) } });
-    return h("li", { class: "tile" }, link, h("span", { class: "tile-stars" }), h("span", { class: "tile-check" }, box));
+    const box = h("input", {
+      type: "checkbox",
+      tabindex: "-1",
+      "aria-label": "Select",
+      on: { change: () => chosen.toggle(found.item(at)) },
+    });
+    return h(
+      "li",
+      { class: "tile" },
+      link,
+      h("span", { class: "tile-stars" }),
+      h("span", { class: "tile-check" }, box),
+    );
   }
 
   function update(tile, at) {

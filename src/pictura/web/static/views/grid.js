@@ -19,7 +19,21 @@ export function open(main, at) {
   const left = new AbortController();
   const form = h("form", { class: "panel wide", "aria-label": "What varies", novalidate: true });
   const result = h("section", { class: "grid-result", "aria-label": "The grid" });
-  fill(main, h("div", { class: "grid-view" }, h("h1", {}, "Grid"), h("p", { class: "lead" }, "One prompt, one or two parameters over all their values: see what each of them does."), form, result));
+  fill(
+    main,
+    h(
+      "div",
+      { class: "grid-view" },
+      h("h1", {}, "Grid"),
+      h(
+        "p",
+        { class: "lead" },
+        "One prompt, one or two parameters over all their values: see what each of them does.",
+      ),
+      form,
+      result,
+    ),
+  );
   let base = null;
   let stopJob = () => {};
   const axes = { x: read(at.query.x, "guidance_scale"), y: read(at.query.y, "seed") };
@@ -27,7 +41,9 @@ export function open(main, at) {
   async function begin() {
     await models.load(left.signal);
     const job = at.query.job ? await jobs.adopt(at.query.job, left.signal) : null;
-    const from = at.query.from ? (await get(`/api/images/${encodeURIComponent(at.query.from)}`, left.signal)).request : null;
+    const from = at.query.from
+      ? (await get(`/api/images/${encodeURIComponent(at.query.from)}`, left.signal)).request
+      : null;
     const { num_images: _, ...now } = settings.request(model(settings.current().model));
     base = from ?? now;
     build();
@@ -37,14 +53,28 @@ export function open(main, at) {
   const model = (name = base?.model) => models.named(name) ?? models.known()[0];
 
   function build() {
-    const about = base.prompt ? h("p", { class: "grid-prompt" }, said(base.prompt)) : h("p", { class: "error" }, "There is no prompt yet. ", h("a", { href: "#/create" }, "Write one"), " or open a picture and press Vary.");
+    const about = base.prompt
+      ? h("p", { class: "grid-prompt" }, said(base.prompt))
+      : h(
+          "p",
+          { class: "error" },
+          "There is no prompt yet. ",
+          h("a", { href: "#/create" }, "Write one"),
+          " or open a picture and press Vary.",
+        );
     const sum = h("span", { class: "hint" });
-    const send = h("button", { type: "submit", class: "button primary" }, icon("grid"), h("span", {}, "Draw the grid"));
+    const send = h(
+      "button",
+      { type: "submit", class: "button primary" },
+      icon("grid"),
+      h("span", {}, "Draw the grid"),
+    );
     const boxes = { x: axisField("x", "Across"), y: axisField("y", "Down") };
     function count() {
       try {
         const [across, down] = [parsed("x").values.length, parsed("y").values.length];
-        sum.textContent = `${across} × ${down} = ${across * down} pictures${across * down > MOST ? `; at most ${MOST}` : ""}`;
+        const tooMany = across * down > MOST ? `; at most ${MOST}` : "";
+        sum.textContent = `${across} × ${down} = ${across * down} pictures${tooMany}`;
         send.disabled = across * down > MOST || !base.prompt;
       } catch {
         sum.textContent = "";
@@ -62,16 +92,43 @@ export function open(main, at) {
 
   function axisField(which, name) {
     const axis = axes[which];
-    const values = h("input", { type: "text", value: axis.text, spellcheck: "false", "aria-label": `${name}: values`, on: { input: () => {
-      axis.text = values.value;
-    } } });
+    const values = h("input", {
+      type: "text",
+      value: axis.text,
+      spellcheck: "false",
+      "aria-label": `${name}: values`,
+      on: {
+        input: () => {
+          axis.text = values.value;
+        },
+      },
+    });
     const told = field(`${name}: values`, values, axis.name ? hint(axis.name) : null);
     const pick = choice([["", "nothing"], ...axisNames(model())], axis.name, (value) => {
-      axes[which] = { name: value, text: START[value] ?? (value === "sampler" ? models.samplersOf(model()).slice(0, 4).join(", ") : value === "model" ? models.known().slice(0, 2).map((item) => item.name).join(", ") : "") };
+      axes[which] = {
+        name: value,
+        text:
+          START[value] ??
+          (value === "sampler"
+            ? models.samplersOf(model()).slice(0, 4).join(", ")
+            : value === "model"
+              ? models
+                  .known()
+                  .slice(0, 2)
+                  .map((item) => item.name)
+                  .join(", ")
+              : ""),
+      };
       build();
       form.querySelector(`[data-axis=${which}] select`).focus();
     });
-    const box = h("fieldset", { class: "plain stack axis", data: { axis: which } }, h("legend", { class: "unseen" }, name), field(name, pick), axis.name && told);
+    const box = h(
+      "fieldset",
+      { class: "plain stack axis", data: { axis: which } },
+      h("legend", { class: "unseen" }, name),
+      field(name, pick),
+      axis.name && told,
+    );
     return Object.assign(box, { complain: (text) => told.complain(text) });
   }
 
@@ -91,14 +148,21 @@ export function open(main, at) {
         return boxes[which].querySelector("input")?.focus();
       }
     }
-    const seeded = base.seed === undefined ? { ...base, seed: crypto.getRandomValues(new Uint32Array(1))[0] } : base;
+    const seeded =
+      base.seed === undefined ? { ...base, seed: crypto.getRandomValues(new Uint32Array(1))[0] } : base;
     let requests;
     try {
       requests = requestsOf(seeded, both.x, both.y);
     } catch (error) {
       return void boxes.x.complain(error.message);
     }
-    const job = jobs.submit(requests, `Grid: ${[both.x, both.y].filter((axis) => axis.name).map((axis) => label(model(), axis.name).toLowerCase()).join(" by ")}`);
+    const job = jobs.submit(
+      requests,
+      `Grid: ${[both.x, both.y]
+        .filter((axis) => axis.name)
+        .map((axis) => label(model(), axis.name).toLowerCase())
+        .join(" by ")}`,
+    );
     announce(`${requests.length} pictures sent.`);
     show(job, both);
   }
@@ -109,14 +173,54 @@ export function open(main, at) {
     const bar = progress("Progress of the grid");
     const request = job.requests[0] ?? base;
     const ratio = shape(request.size ?? model().defaults.size);
-    const cells = y.values.flatMap((down) => x.values.map((across) => cellView(`${request.prompt}${told(x, across)}${told(y, down)}`, { width: 256, ratio })));
+    const cells = y.values.flatMap((down) =>
+      x.values.map((across) =>
+        cellView(`${request.prompt}${told(x, across)}${told(y, down)}`, { width: 256, ratio }),
+      ),
+    );
     const stop = button("close", "Cancel", () => jobs.cancel(job), { class: "button small" });
-    const keep = button("down", "Save as one picture", () => save(job, x, y, (axis, value) => title(axis, value)).catch((error) => toast(error.message, "bad")), { class: "button small" });
-    const table = h("table", { class: "xy" }, h("caption", { class: "unseen" }, `Pictures of “${request.prompt}”`),
-      h("thead", {}, h("tr", {}, y.name && h("td", {}), x.values.map((value) => h("th", { scope: "col" }, title(x, value))))),
-      h("tbody", {}, y.values.map((value, row) => h("tr", {}, y.name && h("th", { scope: "row" }, title(y, value)), x.values.map((_, column) => h("td", {}, cells[row * x.values.length + column]))))));
+    const keep = button(
+      "down",
+      "Save as one picture",
+      () =>
+        save(job, x, y, (axis, value) => title(axis, value)).catch((error) => toast(error.message, "bad")),
+      { class: "button small" },
+    );
+    const table = h(
+      "table",
+      { class: "xy" },
+      h("caption", { class: "unseen" }, `Pictures of “${request.prompt}”`),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          y.name && h("td", {}),
+          x.values.map((value) => h("th", { scope: "col" }, title(x, value))),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        y.values.map((value, row) =>
+          h(
+            "tr",
+            {},
+            y.name && h("th", { scope: "row" }, title(y, value)),
+            x.values.map((_, column) => h("td", {}, cells[row * x.values.length + column])),
+          ),
+        ),
+      ),
+    );
     const wrong = h("p", { class: "error", role: "alert", hidden: true });
-    fill(result, h("div", { class: "row spread" }, state, h("div", { class: "row tight" }, stop, keep)), bar, wrong, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Grid of pictures" }, table));
+    fill(
+      result,
+      h("div", { class: "row spread" }, state, h("div", { class: "row tight" }, stop, keep)),
+      bar,
+      wrong,
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Grid of pictures" }, table),
+    );
     const current = () => {
       state.textContent = statusText(job);
       bar.show(job);
@@ -130,7 +234,16 @@ export function open(main, at) {
     stopJob = jobs.onJob((other, event) => {
       if (other !== job) return;
       current();
-      if (event?.kind === "accepted") go(address("grid", { ...(at.query.from ? { from: at.query.from } : {}), job: job.id, x: written("x"), y: written("y") }), true);
+      if (event?.kind === "accepted")
+        go(
+          address("grid", {
+            ...(at.query.from ? { from: at.query.from } : {}),
+            job: job.id,
+            x: written("x"),
+            y: written("y"),
+          }),
+          true,
+        );
     });
   }
 
