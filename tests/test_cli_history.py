@@ -186,6 +186,18 @@ def test_stats(drawn: list[str], home: Path, capsys: Capture) -> None:
     assert "secret" not in err
 
 
+def test_doctor_tells_where_it_is(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pictura.cli.doctor import history
+
+    assert history() == f"none yet; it will be in {home}" and not home.exists()
+    assert run(["generate", "red", "--model", "toy"]) == 0
+    assert history() == f"1 pictures in {home}"
+    monkeypatch.setenv("PICTURA_DATABASE", "mysql://nothing")
+    assert history().startswith("cannot be used: ")
+    monkeypatch.setenv("PICTURA_HISTORY", "off")
+    assert history().startswith("off")
+
+
 def test_commands_that_keep_nothing(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = ["generate", "cat", "--model", "toy", "--seed", "1", "--out", "a.png"]
     assert run([*draw, "--no-history"]) == 0

@@ -15,6 +15,7 @@ from pictura import checkpoints, families, presets
 from pictura.errors import PresetError
 from pictura.evaluation.scorers import scorer_named
 from pictura.families import Family, Preset
+from pictura.history import OFF
 from pictura.inputs import WINDOW, Call, Item, Model, is_single, items, whole, with_attachments
 from pictura.learning import Learner
 from pictura.picture import Collected, Event, Step
@@ -318,7 +319,7 @@ class TextToImage(Learner):
     def _history(self, said: bool | History | None) -> History | Literal[False] | None:
         """Where a call's pictures are kept; None is the user's own place."""
         place = self.history if said is None else said
-        if place is None and os.environ.get("PICTURA_HISTORY", "").lower() in ("off", "no", "0", "false"):
+        if place is None and os.environ.get("PICTURA_HISTORY", "").lower() in OFF:
             return False
         return None if place is True else place
 

@@ -58,6 +58,7 @@ def examined() -> Iterator[tuple[str, Any]]:
     yield "extras", {name: version(package) for name, package in EXTRAS.items()}
     yield "fonts", fonts()
     yield "terminal", terminal()
+    yield "history", history()
     yield "models", models()
 
 
@@ -126,6 +127,22 @@ def terminal() -> str:
 
     how = protocol(sys.stderr)
     return "no pictures are drawn" if how == "none" else f"pictures are drawn by {how}"
+
+
+def history() -> str:
+    """Where what is drawn is kept, and how much there is."""
+    from pictura.history import OFF, History
+
+    if os.environ.get("PICTURA_HISTORY", "").lower() in OFF:
+        return "off, as PICTURA_HISTORY says"
+    kept = History()
+    if not os.environ.get("PICTURA_DATABASE") and not (kept.folder / "history.sqlite").exists():
+        return f"none yet; it will be in {kept.folder}"
+    try:
+        with kept:
+            return f"{kept.count()} pictures in {kept.folder}"
+    except PicturaError as error:
+        return f"cannot be used: {error}"
 
 
 def models() -> dict[str, str]:

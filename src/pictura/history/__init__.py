@@ -22,7 +22,9 @@ from pictura.history.entries import Entry, Page
 if TYPE_CHECKING:
     from pictura.history.store import History
 
-__all__ = ["Entry", "History", "Page"]
+__all__ = ["OFF", "Entry", "History", "Page"]
+
+OFF = frozenset({"off", "no", "0", "false"})  # what PICTURA_HISTORY says where nothing is to be kept
 
 
 def __getattr__(name: str) -> Any:

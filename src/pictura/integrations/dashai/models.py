@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pictura import presets
 from pictura.errors import ParameterError, PicturaError, shown
-from pictura.history import History
+from pictura.history import OFF, History
 from pictura.history.recording import own_history
 from pictura.task import TextToImage
 
@@ -79,7 +79,7 @@ def _readable(error: ValidationError) -> ParameterError:
 
 def default_history() -> History | None:
     """The user's own, unless PICTURA_HISTORY is "off"."""
-    off = os.environ.get("PICTURA_HISTORY", "").lower() in ("off", "no", "0", "false")
+    off = os.environ.get("PICTURA_HISTORY", "").lower() in OFF
     return None if off else own_history()
 
 
