@@ -56,6 +56,7 @@ def test_events_tell_steps_previews_and_pictures(server):
     assert Image.open(io.BytesIO(base64.b64decode(shown[-1]["image"]))).size == (128, 128)
     middle = events[-2]
     assert server.events(job["id"], after=middle[2]) == events[-1:]
+    assert server.events(job["id"], after=events[-1][2]) == server.events(job["id"], after=2**62) == []
     resumed = server.request(
         "GET", f"/api/jobs/{job['id']}/events", headers={"last-event-id": str(middle[2])}
     )

@@ -23,6 +23,7 @@ from pictura.history.jobs import Job, Step
 from pictura.picture import infotext
 from pictura.request import Request
 from pictura.samplers.schedules import SCHEDULES
+from pictura.server import uploads
 from pictura.server.fields import Fields
 
 __all__ = [
@@ -249,20 +250,20 @@ def _options(fields: Fields, width: int | None, height: int | None) -> dict[str,
 
 def _resized(content: bytes, name: str, width: int | None, height: int | None) -> dict[str, str]:
     """The picture, in the size that the answer is to have, which stretches it as its resize_mode 0 does."""
-    record = recorded(content, name)
+    record = uploads.kept(content, name)
     image = open_picture(record, name)
     if not width or not height or image.size == (width, height):
         return record
-    return recorded(image.convert("RGB").resize((width, height)), name)
+    return recorded(image.convert("RGB").resize(uploads.possible(width, height)), name)
 
 
 def _mask(content: bytes, width: int | None, height: int | None, invert: bool) -> dict[str, str]:
     """White where it is made anew."""
     from PIL import ImageOps
 
-    image = open_picture(recorded(content, "mask"), "mask").convert("L")
+    image = open_picture(uploads.kept(content, "mask"), "mask").convert("L")
     if width and height:
-        image = image.resize((width, height))
+        image = image.resize(uploads.possible(width, height))
     return recorded(ImageOps.invert(image) if invert else image, "mask")
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from pictura.errors import InputError, ParameterError, PicturaError, PresetError, shown
 
@@ -71,6 +72,10 @@ def install(app: FastAPI) -> None:
         said = InputError(str(error.detail))
         return answer(request.url.path, said, status=error.status_code, headers=dict(error.headers or {}))
 
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # which nobody reads
+
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("an unexpected error", exc_info=error)
@@ -99,7 +104,8 @@ def answer(
 def body_of(path: str, error: PicturaError, status: int) -> dict[str, Any]:
     """What the answer says, in the envelope of the format that `path` belongs to."""
     parameter = getattr(error, "parameter", None)
-    message = str(error) or type(error).__name__
+    message = _sound(str(error) or type(error).__name__)
+    parameter = None if parameter is None else _sound(parameter)
     if path.startswith(("/v1/", "/openai/")):
         kind = "invalid_request_error" if status < 500 else "server_error"
         return {"error": {"message": message, "type": kind, "param": parameter, "code": _code(error, status)}}
@@ -109,6 +115,11 @@ def body_of(path: str, error: PicturaError, status: int) -> dict[str, Any]:
         return {"error": message}
     said = {"message": message, "type": type(error).__name__}
     return {"error": said if parameter is None else {**said, "parameter": parameter}}
+
+
+def _sound(text: str) -> str:
+    """Half surrogate pairs, which no answer can hold, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _code(error: PicturaError, status: int) -> str | None:

@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from pictura.attachments import open_picture, recorded
 from pictura.errors import ParameterError
+from pictura.server import uploads
 
 __all__ = ["Form", "mask_of", "read"]
 
@@ -44,7 +45,7 @@ def mask_of(content: bytes) -> dict[str, str]:
     """Our mask, white where the picture is made anew, of one that is transparent there (or white itself)."""
     from PIL import ImageOps
 
-    image = open_picture(recorded(content, "mask"), "mask")
+    image = open_picture(uploads.kept(content, "mask"), "mask")
     if image.mode in ("RGBA", "LA"):
         alpha = image.getchannel("A")
         return recorded(ImageOps.invert(alpha).convert("L"), "mask")

@@ -34,7 +34,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/healthz", "/readyz", "/favicon.ico")  # for everybody, to read
 # The page, which asks for the key, and pictures, whose names cannot be guessed.
-OPEN_BELOW = re.compile(r"/static/.*|/images/[^/]+(\.png|/thumbnail)")
+OPEN_BELOW = re.compile(r"/static/.*|/images/[^/]+(\.(png|jpe?g|webp)|/thumbnail)")
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked all the time by machines
 LINGER = 1.0  # seconds that a body which nobody wants is read on, so that the answer arrives
 

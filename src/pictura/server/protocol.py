@@ -35,6 +35,16 @@ class Protocol(H11Protocol):
         elif self._due is None:
             self._due = self.loop.call_later(self.head, self._give_up)
 
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's, told to whoever still answers the request: the line is closed."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # an answer is under way
+            self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def _in_time(self) -> None:
         if self._due is not None:
             self._due.cancel()

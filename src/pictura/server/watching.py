@@ -60,6 +60,8 @@ class Watching:
         """
         if steps:
             await asyncio.to_thread(self._jobs.watch, id)
+        if after and await asyncio.to_thread(self._over, id, after):
+            return  # whoever reads to the end and asks again has missed nothing
         async with self._watched(id, after, steps) as queue:
             while not self.closing:
                 try:
@@ -131,6 +133,11 @@ class Watching:
                     if event.seq > watch.after:
                         watch.after = event.seq
                         watch.queue.put_nowait(self._kept(event))
+
+    def _over(self, id: str, after: int) -> bool:
+        """Whether nothing happened to a job since event `after`, nor will."""
+        ended = self._jobs.get(id).status in ENDED  # asked first: what happens until then is seen below
+        return ended and not self._jobs.events_of({id: after}).get(id)
 
     def _read(
         self, after: dict[str, int], looking: set[str], shown: dict[tuple[str, int], int]

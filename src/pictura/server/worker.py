@@ -339,5 +339,5 @@ def main(arguments: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    logs.install(os.environ.get("PICTURA_LOG", "auto"), process=f"worker {sys.argv[1]}")
+    logs.install(os.environ.get("PICTURA_LOG", "auto"), process=f"worker {sys.argv[2]}")
     sys.exit(main(sys.argv[1:]))

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends
 from fastapi import Request as Asked
 
 from pictura import __version__, samplers
-from pictura.attachments import recorded
 from pictura.errors import FileError, ParameterError
 from pictura.picture.metadata import Metadata, metadata_of
+from pictura.server import uploads
 from pictura.server.outside import without_paths
 from pictura.server.routes import service
 from pictura.server.service import Service
@@ -68,7 +68,7 @@ async def attach(asked: Asked, serving: Serving) -> dict[str, str]:
     content = await asked.body()
     if not content:
         raise ParameterError("the body is empty; send a picture file", parameter="body")
-    return await serving.thread(recorded, content, "body")
+    return await serving.thread(uploads.kept, content, "body")
 
 
 @router.post("/inspect")

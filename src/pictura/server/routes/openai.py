@@ -13,9 +13,8 @@ from fastapi import APIRouter, Depends
 from fastapi import Request as Asked
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from pictura.attachments import recorded
 from pictura.errors import ParameterError
-from pictura.server import forms
+from pictura.server import forms, uploads
 from pictura.server import openai_images as images
 from pictura.server.answers import Call
 from pictura.server.bodies import parsed
@@ -85,7 +84,7 @@ async def _edited(asked: Asked, serving: Service, calling: Caller, **given: str)
     pictures = form.files.get("image", [])
     if len(pictures) != 1:
         raise ParameterError(f"there are {len(pictures)} pictures to start from; send one", parameter="image")
-    options = {"image": await serving.thread(recorded, pictures[0], "image")}
+    options = {"image": await serving.thread(uploads.kept, pictures[0], "image")}
     if masks := form.files.get("mask"):
         options["mask"] = await serving.thread(forms.mask_of, masks[0])
     call = await Call.of(serving, asked, calling, form.said)

@@ -21,6 +21,10 @@ async def page() -> FileResponse:
 async def file(path: str) -> FileResponse:
     """One of its files; NotFound for whatever is not in the folder."""
     place = FOLDER / path
-    if "\0" in path or not place.resolve().is_relative_to(FOLDER.resolve()) or not place.is_file():
+    try:
+        inside = "\0" not in path and place.resolve().is_relative_to(FOLDER.resolve()) and place.is_file()
+    except OSError:  # a name that no file can have
+        inside = False
+    if not inside:
         raise NotFound(f"there is no file {shown(path)} here")
     return FileResponse(place, headers=HEADERS)
