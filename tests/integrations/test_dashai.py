@@ -6,8 +6,10 @@ The same with DashAI itself is in test_dashai_server.py.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from pictura import TextToImage
 from pictura.errors import InputError, ParameterError, PicturaError
 from pictura.history import History
+from pictura.history.claims import Claims
 from pictura.integrations.dashai import (
     PicturaGanCls,
     PicturaModel,
@@ -364,6 +367,28 @@ def test_a_process_that_was_stopped_is_over(history, monkeypatch):
         PicturaScenes(**QUICK).generate("a cat")
     (process,) = processes(history)
     assert process.status == "error" and "stopped" in process.output[0].data
+
+
+def test_what_a_killed_worker_had_begun_is_cancelled_by_the_next(history):
+    """DashAI kills its worker to cancel; nobody is to make those pictures later."""
+    code = (
+        "from pictura.integrations.dashai import PicturaScenes;"
+        "PicturaScenes(num_inference_steps=1000, num_images_per_prompt=50).generate('a cat')"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    worker = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        while not processes(history):
+            assert worker.poll() is None
+            time.sleep(0.05)
+        PicturaScenes(**QUICK).generate("a dog")
+        assert [process.status for process in processes(history)] == ["finished", "started"]
+    finally:
+        worker.kill()
+        worker.wait()
+    PicturaScenes(**QUICK).generate("a star")
+    assert [process.status for process in processes(history)] == ["finished", "finished", "error"]
+    assert Claims(history).wanted() == []
 
 
 def test_it_keeps_nothing_where_it_is_told_so(history, monkeypatch):

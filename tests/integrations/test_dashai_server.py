@@ -89,11 +89,15 @@ class Server:
     def form(self, model: str) -> dict:
         return self.http.get(f"/component/{model}/").json()["schema"]["properties"]
 
-    def process(self, session: int, prompt: str) -> dict:
-        """A process that has ended."""
+    def begin(self, session: int, prompt: str) -> tuple[dict, str]:
+        """A process and the id of its job."""
         made = self.http.post("/generative-process/", data={"session_id": session, "text_0": prompt}).json()
         job = {"job_type": "GenerativeJob", "kwargs": json.dumps({"generative_process_id": made["id"]})}
-        assert self.http.post("/job/", data=job).status_code == 201
+        return made, self.http.post("/job/", data=job).json()["id"]
+
+    def process(self, session: int, prompt: str) -> dict:
+        """A process that has ended."""
+        made, _ = self.begin(session, prompt)
         end = time.monotonic() + 300
         while time.monotonic() < end:
             found = self.http.get(f"/generative-process/{made['id']}").json()
@@ -180,15 +184,15 @@ def test_a_random_seed_is_found_in_the_picture(server, scenes):
 
 def test_parameters_are_changed_between_processes(server, scenes):
     session = server.session("PicturaScenes", seed=5, num_inference_steps=1)
-    first = server.files(server.process(session, "a dog"))[0]
+    first = server.files(server.process(session, "an owl"))[0]
     said = {"seed": 6, "num_inference_steps": 2, "sampler": "heun"}  # and all else as the model has it
     assert server.http.put(f"/generative-session/{session}/parameters", json=said).status_code == 200
-    second = server.files(server.process(session, "a dog"))[0]
+    second = server.files(server.process(session, "an owl"))[0]
     for file, more in (
         (first, {"seed": 5, "num_steps": 1}),
         (second, {"seed": 6, "num_steps": 2, "sampler": "heun"}),
     ):
-        np.testing.assert_array_equal(pixels(file), np.asarray(scenes.generate("a dog", **more)))
+        np.testing.assert_array_equal(pixels(file), np.asarray(scenes.generate("an owl", **more)))
     history = server.http.get(f"/generative-session/{session}/parameters-history").json()
     assert [entry["parameters"]["seed"] for entry in history] in ([5, 6], [6, 5])
 
@@ -204,6 +208,19 @@ def test_why_there_is_no_picture(server):
     refused = {"model_name": "PicturaScenes", "task_name": TASK, "name": "bad", "parameters": {"width": 64}}
     answer = server.http.post("/generative-session/", json=refused)
     assert answer.status_code == 400 and "128" in answer.json()["detail"]
+
+
+def test_a_cancelled_process_is_made_by_nobody(server):
+    session = server.session("PicturaScenes", num_inference_steps=1000, num_images_per_prompt=100)
+    process, job = server.begin(session, "a dog")
+    with History(folder=server.home) as history:
+        while processes(history, limit=1)[0].input[0].data != "a dog":
+            time.sleep(0.1)
+        assert server.http.delete(f"/job/{job}").status_code == 204
+        while server.http.get(f"/generative-process/{process['id']}").json()["status"] != ERROR:
+            time.sleep(0.1)
+        server.files(server.process(server.session("PicturaGanCls"), "a star"))
+        assert [process.status for process in processes(history, limit=2)] == ["finished", "error"]
 
 
 def test_any_model_by_its_name(server, tmp_path, scenes):

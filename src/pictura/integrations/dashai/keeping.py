@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL.PngImagePlugin import PngImageFile
+from sqlalchemy import select
 
 from pictura.errors import Cancelled, PicturaError
 from pictura.history import Entry, History
 from pictura.history.claims import Claims, Progress, Task
+from pictura.history.database import begin
+from pictura.history.jobs import Jobs
+from pictura.history.tables import jobs, tasks
 from pictura.picture import Event, Failure, Picture
 from pictura.request import Request
 
@@ -104,10 +109,12 @@ class _Record:
         self._strict = strict
         self._said = time.monotonic()
         self._claims = None if history is None else Claims(history)
-        worker = f"{OWNER}-{os.getpid()}"
-        tasks = self._try(lambda claims: claims.take(worker, requests, lease=LEASE, owner=OWNER)) or ()
-        self._open: dict[int, Task] = {task.index: task for task in tasks}
-        self.job: str | None = tasks[0].job if tasks else None
+        worker = f"{_here()}{os.getpid()}"
+        mine = self._try(lambda claims: claims.take(worker, requests, lease=LEASE, owner=OWNER)) or ()
+        if history is not None:
+            self._try(lambda claims: cancel_orphans(history))
+        self._open: dict[int, Task] = {task.index: task for task in mine}
+        self.job: str | None = mine[0].job if mine else None
 
     def live(self, index: int, step: int, total: int | None) -> None:
         """Tell how far a picture is, now and then."""
@@ -142,3 +149,25 @@ class _Record:
             _log.warning("the history cannot be used: %s", error)
             self._claims = None
             return None
+
+
+def cancel_orphans(history: History) -> None:
+    """Cancel the jobs of processes of this machine that are gone: to cancel, DashAI kills its worker."""
+    if os.name == "nt":  # where one cannot ask for a process without ending it
+        return
+    asked = select(tasks.c.job_id, tasks.c.worker).join(jobs, jobs.c.id == tasks.c.job_id).distinct()
+    asked = asked.where(tasks.c.state == "running", jobs.c.owner == OWNER, tasks.c.worker.startswith(_here()))
+    with begin(history.engine, reading=True) as connection:
+        rows = connection.execute(asked).all()
+    for row in rows:
+        try:
+            os.kill(int(row.worker.removeprefix(_here())), 0)
+        except ProcessLookupError:
+            Jobs(history).cancel(row.job_id)
+        except PermissionError:  # another user's, alive
+            continue
+
+
+def _here() -> str:
+    """How the names of this machine's workers begin."""
+    return f"{OWNER}@{socket.gethostname()}:"
