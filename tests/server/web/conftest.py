@@ -59,7 +59,7 @@ class Seen:
         return self.page
 
     def shot(self, name: str) -> None:
-        self.page.wait_for_timeout(250)
+        self.page.wait_for_timeout(60)
         self.page.screenshot(path=self.folder / f"{name}.png")
 
 

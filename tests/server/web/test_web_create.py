@@ -21,6 +21,7 @@ def test_a_prompt_becomes_pictures_step_by_step(server, look, accessible) -> Non
     filled(page, "a cat left of a pizza")
     page.get_by_label("Steps", exact=True).fill("60")
     page.get_by_label("Seed", exact=True).fill("11")
+    page.get_by_role("spinbutton", name="Pictures").fill("4")
     page.evaluate(
         """() => { window.steps = new Set(); window.previews = new Set(); window.said = [];
         new MutationObserver(() => {
@@ -62,7 +63,7 @@ def test_every_setting_reaches_the_picture(server, look) -> None:
     page.get_by_label("Sampler").select_option("heun")
     page.get_by_label("Seed", exact=True).fill("9223372036854775807")  # beyond what a double holds
     page.get_by_text("More settings").click()
-    page.get_by_label("Negative prompt").fill("a dog")
+    page.get_by_label("Leave out").fill("a dog")
     page.get_by_label("Schedule").select_option("karras")
     page.get_by_label("Guidance rescale").fill("0.5")
     page.keyboard.press("Control+Enter")
@@ -85,20 +86,20 @@ def test_a_model_brings_its_own_form(server, look) -> None:
     expect(model).to_have_value("scenes")
     expect(page.get_by_label("Steps", exact=True)).to_have_attribute("placeholder", "12")
     page.get_by_text("More settings").click()
-    page.get_by_label("Negative prompt").fill("a dog")
+    page.get_by_label("Leave out").fill("a dog")
     model.select_option("gan-cls")
     load = page.get_by_role("button", name="Load it to see what it can do")
     if load.is_visible():  # another test may have loaded it
         load.click()
     expect(page.get_by_label("Size").locator("option")).to_have_text("64x64")
     expect(page.get_by_label("Steps", exact=True)).to_have_count(0)
-    expect(page.get_by_label("Negative prompt")).to_have_count(0)
-    expect(page.get_by_text("gan-cls cannot use what is kept for: Negative prompt")).to_be_visible()
+    expect(page.get_by_label("Leave out")).to_have_count(0)
+    expect(page.get_by_text("gan-cls cannot use what is kept for: Leave out")).to_be_visible()
     filled(page, "a rocket")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator(".cell.done")).to_have_count(4)
+    expect(page.locator(".cell.done")).to_have_count(1)
     model.select_option("scenes")
-    assert page.get_by_label("Negative prompt").input_value() == "a dog"
+    assert page.get_by_label("Leave out").input_value() == "a dog"
 
 
 def test_what_is_wrong_is_said_where_it_is(server, look) -> None:
@@ -122,6 +123,13 @@ def test_what_is_wrong_is_said_where_it_is(server, look) -> None:
     expect(page.get_by_label("Seed", exact=True)).to_be_focused()
     expect(page.locator(".error", has_text="2^63-1").first).to_be_visible()
     assert seen.said.pop().startswith("error: Failed to load resource") and not seen.said  # the browser's own
+
+
+def test_words_that_the_model_does_not_know_are_told(server, look) -> None:
+    page = look(server).go()
+    filled(page, "a zeppelin above a castle")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".job .notes")).to_contain_text("zeppelin")
 
 
 def test_what_was_typed_outlives_a_reload(server, look) -> None:

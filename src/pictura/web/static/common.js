@@ -67,7 +67,7 @@ export function common(model, values) {
       : null,
     seed: seedField(values.seed, put("seed")),
     negative_prompt: can("negative_prompt")
-      ? field("Negative prompt", negative, "What the pictures should not show.")
+      ? field("Leave out", negative, "What the pictures should not show: a negative prompt.")
       : null,
     schedule: can("schedule") ? field("Schedule", pick("schedule", SCHEDULES)) : null,
   };

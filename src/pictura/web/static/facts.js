@@ -1,6 +1,6 @@
 // Everything that made a picture, as a list of terms.
 
-import { button, h, said, visible } from "./dom.js";
+import { button, h, icon, said, visible } from "./dom.js";
 import { announce } from "./announce.js";
 import { copy } from "./copying.js";
 import { write } from "./json.js";
@@ -61,4 +61,12 @@ export function factList(image) {
         ),
       ),
   );
+}
+
+/** What the model says of some images, such as words it does not know, each once; null for nothing. */
+export function noteList(images) {
+  const ignored = (image) => image.ignored.map((name) => `${name} was given and could not be used.`);
+  const all = [...new Set(images.flatMap((image) => [...image.notes, ...ignored(image)]))];
+  const items = all.map((note) => h("li", {}, icon("warn"), said(note)));
+  return items.length ? h("ul", { class: "notes" }, items) : null;
 }

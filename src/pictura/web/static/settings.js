@@ -14,7 +14,7 @@ const BLANK = {
   sampler: "",
   schedule: "",
   seed: "",
-  num_images: "4",
+  num_images: "1",
   loras: [],
   options: {},
 };

@@ -1,8 +1,10 @@
 // Jobs of this page, newest first, each with its pictures as they form.
 
 import { announce } from "./announce.js";
+import { asked, get } from "./api.js";
 import { cellView, progress, shape, statusText } from "./cells.js";
-import { button, fill, h, icon, said } from "./dom.js";
+import { button, fill, h, icon, said, visible } from "./dom.js";
+import { noteList } from "./facts.js";
 import * as jobs from "./jobs.js";
 import { named } from "./models.js";
 import { restore } from "./settings.js";
@@ -50,10 +52,11 @@ function jobView(job) {
     class: "button bare small",
     hint: "Take it off this page; its pictures stay in the gallery",
   });
-  const notes = h("p", { class: "job-notes", hidden: true });
+  const wrong = h("p", { class: "job-notes", hidden: true });
+  const notes = h("div");
   const box = h(
     "article",
-    { class: "job", "aria-label": job.title || request.prompt },
+    { class: "job", "aria-label": visible(job.title || request.prompt) },
     h(
       "header",
       {},
@@ -62,6 +65,7 @@ function jobView(job) {
     ),
     bar,
     cells,
+    wrong,
     notes,
   );
   let quarter = 0;
@@ -78,11 +82,22 @@ function jobView(job) {
     away.hidden = !jobs.isOver(job);
     state.textContent = statusText(job);
     state.dataset.status = job.status;
-    notes.hidden = !job.error;
-    fill(notes, job.error && [icon("warn"), job.error]);
+    wrong.hidden = !job.error;
+    fill(wrong, job.error && [icon("warn"), job.error]);
     if (job.status === "refused") cells.hidden = true;
     tellShare();
+    if (!noted && jobs.isOver(job) && job.id) note();
   };
+  let noted = false;
+  async function note() {
+    noted = true;
+    try {
+      const { items } = await get(`/api/images${asked({ job: job.id, limit: 100 })}`);
+      fill(notes, noteList(items));
+    } catch {
+      // they stand beside each picture too
+    }
+  }
   function tellShare() {
     const now = Math.floor(Number(bar.getAttribute("aria-valuenow")) / 25);
     if (now > quarter && now < 4) announce(`${now * 25} percent drawn.`);

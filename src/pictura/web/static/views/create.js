@@ -21,7 +21,7 @@ const IDEAS = [
 ];
 const MOST_IMAGES = 100; // of a job
 const WORDS = {
-  negative_prompt: "Negative prompt",
+  negative_prompt: "Leave out",
   size: "Size",
   num_steps: "Steps",
   guidance_scale: "Guidance",

@@ -7,7 +7,7 @@ import { command, curl, program } from "../commands.js";
 import { copyTabs } from "../copying.js";
 import { dialog } from "../dialog.js";
 import { button, fill, h, icon, said, visible } from "../dom.js";
-import { factList } from "../facts.js";
+import { factList, noteList } from "../facts.js";
 import * as jobs from "../jobs.js";
 import { isPlain } from "../keyboard.js";
 import { noteField, starField } from "../ratings.js";
@@ -120,7 +120,7 @@ function show(here, image) {
         h("span", { class: "hint" }, "without "),
         said(request.negative_prompt),
       ),
-    notes(image),
+    noteList([image]),
     stars,
     actions(image),
     noteField(image),
@@ -152,19 +152,6 @@ function keys(event, stars, turn) {
   if (!does) return;
   event.preventDefault();
   does();
-}
-
-function notes(image) {
-  const ignored = (image.ignored ?? []).map((name) => `${name} was given and could not be used.`);
-  const all = [...(image.notes ?? []), ...ignored];
-  return (
-    all.length > 0 &&
-    h(
-      "ul",
-      { class: "notes" },
-      all.map((note) => h("li", {}, icon("warn"), said(note))),
-    )
-  );
 }
 
 function actions(image) {
