@@ -131,7 +131,7 @@ class Request:
                 raise ParameterError(message, parameter=str(name))
         if "prompt" not in values:
             raise ParameterError("the request has no prompt; give one (it may be empty)", parameter="prompt")
-        return cls(**{**values, "options": values.get("options") or {}})
+        return cls(**{**values, "options": {} if values.get("options") is None else values["options"]})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Request:

@@ -110,6 +110,6 @@ def test_what_each_route_needs():
         ("POST", "/models/x"): "generate", ("POST", "/sdapi/v1/txt2img"): "generate",
         ("POST", "/something/new"): "generate", ("PATCH", "/api/images/1"): "rate",
         ("POST", "/api/choices"): "rate", ("PUT", "/api/collections/a/images/1"): "rate",
-        ("POST", "/api/models/a/load"): "admin", ("POST", "/sdapi/v1/options"): "admin",
+        ("POST", "/api/models/a/load"): "admin", ("POST", "/sdapi/v1/options"): "generate",
     }  # fmt: skip
     assert {asked: scope_of(*asked) for asked in needed} == needed

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from pictura import __version__
-from pictura.server import errors, logs
+from pictura.server import documents, errors, logs
 from pictura.server.automatic import Desks
 from pictura.server.guard import Guard
 from pictura.server.metrics import Metrics
@@ -58,9 +58,11 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Pictura", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.state.desks = Desks()
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
+    documents.install(app)
     app.state.metrics = figures = Metrics(
         service.claims, listeners=service.listeners, limit=settings.limits.queue
     )

@@ -225,7 +225,10 @@ def _size(width: int | None, height: int | None, details: Mapping[str, Any]) -> 
 def _options(fields: Fields, width: int | None, height: int | None) -> dict[str, Any]:
     """Pictures to start from, and what else stands in options."""
     found: dict[str, Any] = {}
-    if styles := fields.get("styles"):
+    styles = [] if fields.get("styles") is None else fields.get("styles")
+    if not isinstance(styles, list) or not all(isinstance(name, str) for name in styles):
+        raise ParameterError(f"styles is {shown(styles)}; give a list of names", parameter="styles")
+    if styles:
         found["style"] = styles
     settings = fields.mapping("override_settings")
     if isinstance(skip := settings.get("CLIP_stop_at_last_layers"), int) and skip > 1:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from pictura.errors import InputError, ParameterError, PicturaError, PresetError, shown
 
@@ -69,8 +70,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        said = InputError(str(error.detail))
-        return answer(request.url.path, said, status=error.status_code, headers=dict(error.headers or {}))
+        said, headers = InputError(str(error.detail)), dict(error.headers or {})
+        if error.status_code == 405:
+            headers |= _allowed(request)
+        return answer(request.url.path, said, status=error.status_code, headers=headers)
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -80,6 +83,13 @@ def install(app: FastAPI) -> None:
     def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("an unexpected error", exc_info=error)
         return answer(request.url.path, PicturaError("something went wrong here; the log says what"))
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """What may be asked of a path, by all of its routes and not only by the first."""
+    here = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = sorted({method for route in here for method in route.methods})
+    return {"allow": ", ".join(methods)} if methods else {}
 
 
 def answer(

@@ -38,7 +38,7 @@ OPEN_BELOW = re.compile(r"/static/.*|/images/[^/]+(\.(png|jpe?g|webp)|/thumbnail
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked all the time by machines
 LINGER = 1.0  # seconds that a body which nobody wants is read on, so that the answer arrives
 
-_ADMIN = re.compile(r"/api/models/.*|/sdapi/v1/(options|refresh-.*|(un|re)load-.*|server-.*)")
+_ADMIN = re.compile(r"/api/models/.*|/sdapi/v1/((un|re)load-.*|server-.*)")
 _RATE = re.compile(r"/api/(images/[^/]+|choices|collections.*)")
 _READ = re.compile(r"/api/inspect|/sdapi/v1/png-info")
 

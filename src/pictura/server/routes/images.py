@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi import Request as Asked
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator
 
 from pictura.errors import EngineError, ParameterError, did_you_mean, shown
 from pictura.history import Entry
@@ -25,6 +26,16 @@ router = APIRouter(prefix="/api", tags=["images"])
 
 Serving = Annotated[Service, Depends(service)]
 Calling = Annotated[Caller, Depends(caller)]
+
+
+def _no_number(given: Any) -> Any:
+    """Pydantic takes numbers for seconds, or for milliseconds where they are large."""
+    if isinstance(given, str) and "-" not in given[1:]:
+        raise ValueError("give a date, such as 2026-11-21T12:00:00Z")
+    return given
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_number)]
 Text = Annotated[str | None, Query(max_length=1000)]
 
 
@@ -37,8 +48,8 @@ def filters(
     min_stars: Annotated[int | None, Query(ge=1, le=5)] = None,
     max_stars: Annotated[int | None, Query(ge=1, le=5)] = None,
     rated: bool | None = None,
-    since: Annotated[datetime | None, Query(description="ISO 8601; UTC where no zone is given")] = None,
-    until: Annotated[datetime | None, Query(description="ISO 8601, exclusive")] = None,
+    since: Annotated[Moment | None, Query(description="ISO 8601; UTC where no zone is given")] = None,
+    until: Annotated[Moment | None, Query(description="ISO 8601, exclusive")] = None,
     collection: Text = None,
     job: Annotated[str | None, Query(max_length=32)] = None,
 ) -> dict[str, Any]:
