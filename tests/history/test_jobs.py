@@ -107,9 +107,9 @@ def test_cancelling_keeps_what_is_finished(jobs, claims, picture):
 
 def test_a_dead_workers_task_is_taken_over_and_finished_once(jobs, claims, picture):
     job = jobs.submit(requests(1))
-    (dead,) = claims.claim("dead", limit=1, lease=0.05)
+    (dead,) = claims.claim("dead", limit=1, lease=2)
     assert claims.claim("other", limit=1, lease=60) == []
-    time.sleep(0.1)
+    time.sleep(2.1)
     (taken,) = claims.claim("other", limit=1, lease=60)
     assert taken.fence > dead.fence
     assert claims.finish(dead, make(dead, picture)) is None  # it was only slow
