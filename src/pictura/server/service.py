@@ -151,8 +151,12 @@ class Service:
         return offered[name]
 
     def offered(self) -> Mapping[str, str]:
-        """What requests may name, and where it lies."""
-        return {**{name: name for name in presets.names()}, **self.settings.models}
+        """What requests may name, and where it lies: what is on this machine, and what it was started with.
+
+        Presets that would be downloaded are not among them: whoever runs the server names those.
+        """
+        here = [name for name, preset in presets.presets().items() if "://" not in (preset.uri or "")]
+        return {**{name: name for name in here}, **self.settings.models}
 
     async def models(self) -> list[dict[str, Any]]:
         """Every model with its state and, once it was loaded somewhere, what it can do; the default first."""
