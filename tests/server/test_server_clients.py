@@ -19,6 +19,7 @@ import openai
 import pytest
 import webuiapi
 from PIL import Image
+from test_server_client_pages import script
 
 from pictura import TextToImage
 from pictura.picture.metadata import metadata_of
@@ -241,3 +242,5 @@ def test_litellm(server, expected, tmp_path):
     pixels = [np.asarray(decoded(image).convert("RGB")) for image in found["images"]]
     assert len(pixels) == 3 and np.array_equal(pixels[0], expected) and np.array_equal(pixels[1], expected)
     assert found["said"].startswith("400 ") and "128x128" in found["said"]
+    page = HERE.parents[1] / "docs" / "clients" / "litellm.md"
+    subprocess.run([python, "-c", script(page, server.port)], check=True)
