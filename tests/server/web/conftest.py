@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).parents[3]
 WIDE = {"width": 1440, "height": 900}
@@ -52,7 +52,13 @@ class Seen:
         self.said: list[str] = []
         page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+        page.on("request", self.asked)
         page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def asked(self, request: Request) -> None:
+        """Nothing but the server is ever asked for anything."""
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.said.append(f"asked elsewhere: {request.url}")
 
     def go(self, hash: str = "") -> Page:
         self.page.goto(f"{self.url}/{hash}")

@@ -125,6 +125,17 @@ def test_what_is_wrong_is_said_where_it_is(server, look) -> None:
     assert seen.said.pop().startswith("error: Failed to load resource") and not seen.said  # the browser's own
 
 
+def test_a_picture_that_cannot_be_drawn_says_why(server, look, accessible) -> None:
+    page = look(server).go()
+    filled(page, "a cat")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Leave out").fill("a dog")  # which scenes can do with guidance only
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".cell.failed")).to_contain_text("give a guidance_scale above 1")
+    expect(page.locator("#said")).to_have_text("0 pictures ready, 1 failed.")
+    accessible(page)
+
+
 def test_words_that_the_model_does_not_know_are_told(server, look) -> None:
     page = look(server).go()
     filled(page, "a zeppelin above a castle")

@@ -21,7 +21,7 @@ const SHAPES = [
 export function common(model, values) {
   const put = (name) => (text) => settings.set({ [name]: text });
   const usual = (name) => models.usual(model, name);
-  const own = (name) => usual(name) || "the model's own";
+  const own = (name) => usual(name) || "auto";
   const pick = (name, names) =>
     choice(
       [["", own(name)], ...names.filter((item) => item !== usual(name))],

@@ -49,7 +49,7 @@ export function amount(label, { value, usual, min, max, end = max, step = 1, hin
     max,
     step: step === 1 ? 1 : "any",
     value,
-    placeholder: usual || "model's own",
+    placeholder: usual || "auto",
     class: "short",
     on: {
       input: () => {

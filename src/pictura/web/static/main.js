@@ -26,6 +26,7 @@ const TABS = [
 ];
 
 let shown = { name: null, view: null, at: null };
+let next = null; // what is to be done with the view that comes
 
 /** Show what the address names; a picture opens above the view that is there. */
 function show(at) {
@@ -53,6 +54,16 @@ function open(at, moves = false) {
     else tab.removeAttribute("aria-current");
   }
   if (moves) main.focus({ preventScroll: true });
+  const then = next;
+  next = null;
+  then?.(shown.view);
+}
+
+/** Do something with a view, going there first. */
+function reach(name, then) {
+  if (shown.name === name) return then(shown.view);
+  next = then;
+  go(address(name));
 }
 
 /** How many jobs are under way, on the tab of the queue; and each end said aloud. */
@@ -98,10 +109,8 @@ async function begin() {
   );
   key.start();
   keyboard.start();
-  keyboard.bind("/", () =>
-    shown.name === "gallery" ? shown.view.search() : go(address("gallery", { find: "1" })),
-  );
-  keyboard.bind("p", () => (shown.name === "create" ? shown.view.prompt() : go("#/create")));
+  keyboard.bind("/", () => reach("gallery", (view) => view.search()));
+  keyboard.bind("p", () => reach("create", (view) => view.prompt()));
   drop.start();
   jobs.onJob(tally);
   jobs.resume();

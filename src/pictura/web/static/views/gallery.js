@@ -15,7 +15,7 @@ import { virtual } from "../virtual.js";
 /** The view. */
 export function open(main, at) {
   const left = new AbortController();
-  const { find, ...start } = at.query;
+  const start = at.query;
   let found = null;
   let fresh = 0;
   const bar = filterBar(start, (query) => go(address("gallery", query), true) ?? look(query));
@@ -185,7 +185,6 @@ export function open(main, at) {
   news.append(h("span"));
   look(start);
   bar.load(left.signal).catch((error) => error.name === "AbortError" || toast(error.message, "bad"));
-  if (find) bar.search();
 
   return {
     search: () => bar.search(),
