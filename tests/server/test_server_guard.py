@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -295,6 +296,43 @@ def test_figures(keyed):
     assert of("pictura_models_loaded", after) == 1 and of("pictura_database_up", after) == 1
     assert of("process_resident_memory_bytes", after) > 1e7 < of("pictura_worker_memory_bytes", after)
     assert server.get("/metrics").status_code == 401
+
+
+def test_several_servers_tell_of_their_own_requests_and_the_same_workers(own_server, tmp_path):
+    one = own_server(folder=tmp_path / "shared").start()
+    two = own_server(folder=tmp_path / "shared").start()
+    one.ended(one.submit({"prompt": "a cat", "num_steps": 1})["id"])
+    accepted = 'pictura_requests_total{method="POST",route="/api/jobs",status="202"}'
+    assert accepted in one.get("/metrics").text and accepted not in two.get("/metrics").text
+
+    def made(server):
+        return re.findall(r"^pictura_pictures_total\{.*\} (?!0)", server.get("/metrics").text, re.M)
+
+    one.until(lambda: made(one))
+    assert made(two) == made(one) and len(made(one)) == 1
+
+
+def test_connections_are_limited_and_freed(own_server):
+    server = own_server("--limit", "connections=20", "--limit", "head=3").start()
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(25)]
+    assert server.get("/healthz").status_code == 503
+    server.until(lambda: server.get("/healthz").status_code == 200, 20)
+    for line in idle:
+        line.close()
+
+
+def test_whoever_waits_gets_their_picture_before_the_end(own_server):
+    server = own_server("--grace", "40").start()
+    answers = []
+    body = {"prompt": "a cat", "num_steps": 100, "seed": 3}
+    asking = threading.Thread(
+        target=lambda: answers.append(server.request("POST", "/v1/images/generations", json=body))
+    )
+    asking.start()
+    server.until(lambda: server.get("/api/jobs?status=running").json()["items"])
+    assert server.stop() in (0, -15)
+    asking.join(10)
+    assert answers[0].status_code == 200 and answers[0].json()["data"][0]["b64_json"]
 
 
 def test_the_queue_has_an_end_and_says_when_to_come_back(own_server):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ from pictura.server.errors import Busy
 from pictura.server.guard import scope_of
 from pictura.server.keys import Key, added, find, key_of, new_secret, read_keys, removed
 from pictura.server.rates import Rates
-from pictura.server.settings import Limits
+from pictura.server.settings import Limits, Settings
 
 
 def test_a_key_is_shown_once_and_kept_as_its_hash(tmp_path):
@@ -100,6 +103,19 @@ def test_buckets_fill_evenly_and_say_when_to_come_back():
         rates.pictures("two", 7)
     for _ in range(1000):
         rates.pictures("", 100)  # without keys there is nobody to count
+
+
+def test_two_keys_never_share_a_name():
+    with pytest.raises(ParameterError, match="'anna'"):
+        Settings(keys=(key_of("a", name="anna"), key_of("b", name="anna")))
+
+
+def test_the_table_of_limits_is_true():
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| (\d+|none) \|", page, re.M))
+    usual = {field.name: field.default for field in fields(Limits)}
+    assert told == {name: "none" if value is None else f"{value:g}" if value < 1e5 else str(value)
+                    for name, value in usual.items()}  # fmt: skip
 
 
 def test_what_each_route_needs():

@@ -178,4 +178,4 @@ def _keys(file: Path | None) -> tuple[Key, ...]:
 
     secret = os.environ.get("PICTURA_API_KEY", "").strip()
     found = () if file is None else read_keys(file)
-    return (key_of(secret, name="key"), *found) if secret else found
+    return (key_of(secret, name="PICTURA_API_KEY"), *found) if secret else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -36,6 +37,7 @@ from pictura.server.settings import Settings
 
 __all__ = ["create_app", "serve"]
 
+LONGER = 5  # seconds after the workers' grace for the last answers
 HEAD = 32 << 10  # bytes of the first line and all headers of a request
 ROUTERS = (
     jobs.router, images.router, about.router, files.router, health.router, metrics.router, openai.router,
@@ -81,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, and lets those who watch jobs go when it ends: they would keep it for ever.
+    """Says where it is; at its end waits for what workers have begun and for who waits for that.
 
     Told to end a second time it ends at once: what was accepted is stored, and made after the next start.
     """
@@ -96,8 +98,9 @@ class _Server(uvicorn.Server):
             print(f"Pictura is at http://{name}:{port}/  (Ctrl-C ends it)", flush=True)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        self.service.watching.close()
+        leaving = asyncio.create_task(self.service.retire())
         await super().shutdown(sockets)  # type: ignore[arg-type]
+        await leaving
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -123,7 +126,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(settings.grace) or 1,
+        timeout_graceful_shutdown=int(settings.grace) + LONGER,
     )
     server = _Server(config)
     server.service = app.state.service

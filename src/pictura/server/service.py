@@ -23,7 +23,7 @@ from pictura.server.processes import Pool, Processes
 from pictura.server.rates import Listeners, Rates
 from pictura.server.settings import Settings
 from pictura.server.supervisor import Supervisor
-from pictura.server.watching import Told, Watching
+from pictura.server.watching import LOOK, Told, Watching
 
 __all__ = ["Service"]
 
@@ -62,8 +62,15 @@ class Service:
         self.supervisor.want(self.settings.default)
         self._tasks = [asyncio.create_task(self.watching.run()), asyncio.create_task(self._supervise())]
 
+    async def retire(self) -> None:
+        """End the workers in an orderly way: what they have begun is finished within the grace, and told."""
+        self.watching.leave()
+        await self.thread(self.supervisor.stop, self.settings.grace)
+        await asyncio.sleep(5 * LOOK)  # whoever waits for their last pictures is told of them
+        self.watching.close()
+
     async def stop(self) -> None:
-        """End the workers in an orderly way and let go of the history."""
+        """Let go of everything; what `retire` has done already is not done again."""
         self.watching.close()
         for task in self._tasks:
             task.cancel()
@@ -129,9 +136,9 @@ class Service:
             pass
         return await self.job(id)
 
-    def watch(self, id: str, after: int = 0) -> AsyncIterator[Told | None]:
+    def watch(self, id: str, after: int = 0, *, resumes: bool = False) -> AsyncIterator[Told | None]:
         """What happens to a job since event `after`; see `Watching.watch`."""
-        return self.watching.watch(id, after)
+        return self.watching.watch(id, after, resumes=resumes)
 
     def url(self, id: str) -> str:
         """Where the file of a picture is, below the server's address."""

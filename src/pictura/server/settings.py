@@ -73,6 +73,10 @@ class Settings:
                 f"host {shown(self.host)} is for others too; set PICTURA_API_KEY or --api-key-file first",
                 parameter="host",
             )
+        names = [key.name for key in self.keys]
+        for name in names:
+            if names.count(name) > 1:
+                raise ParameterError(f"two API keys are called {shown(name)}; rename one", parameter="keys")
         for origin in self.cors:
             if origin == "*" or not _ORIGIN.fullmatch(origin):
                 raise ParameterError(

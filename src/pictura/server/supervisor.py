@@ -47,6 +47,7 @@ class Supervisor:
         self.memory, self._workers = memory, workers
         self._crews: dict[str, _Crew] = {}
         self._wanted: set[str] = set()  # preloads
+        self._over = False
 
     def want(self, model: str) -> None:
         """Load a model though nothing waits for it."""
@@ -64,6 +65,8 @@ class Supervisor:
 
     def look(self) -> None:
         """Do what is to be done now; called several times a second. Blocks for the database."""
+        if self._over:
+            return
         told = {worker.id: worker for worker in self._claims.workers()}
         now = time.monotonic()
         for name, crew in self._crews.items():
@@ -84,23 +87,30 @@ class Supervisor:
                 self._claims.fail_waiting(name, error)
 
     def stop(self, grace: float) -> None:
-        """Ask all workers to end, and end those that do not within `grace` seconds."""
-        hands = [hand for crew in self._crews.values() for hand in crew.hands.values()]
-        for hand in hands:
-            hand.retire()
+        """Ask all workers to end, and end those that do not within `grace` seconds; start none any more."""
+        if self._over:
+            return
+        self._over = True
+        asked: set[int] = set()
         until = time.monotonic() + grace + 2
-        while any(hand.alive for hand in hands) and time.monotonic() < until:
+        while (alive := [hand for hand in self._hands() if hand.alive]) and time.monotonic() < until:
+            for hand in alive:
+                if id(hand) not in asked:
+                    asked.add(id(hand))
+                    hand.retire()
             time.sleep(0.02)
-        for hand in hands:
-            if hand.alive:
-                hand.kill()
+        for hand in alive:
+            hand.kill()
         self._pool.close()
 
     def kill(self) -> None:
         """End all workers at once; what they held is taken over when its leases are over."""
-        for crew in list(self._crews.values()):
-            for hand in list(crew.hands.values()):
-                hand.kill()
+        self._over = True
+        for hand in self._hands():
+            hand.kill()
+
+    def _hands(self) -> list[Hand]:
+        return [hand for crew in list(self._crews.values()) for hand in list(crew.hands.values())]
 
     def _short(self) -> list[str]:
         """Models that have lost some of their workers."""
@@ -116,7 +126,7 @@ class Supervisor:
         crew.retired = False
         if not crew.hands:
             self._make_room(name, told)
-        while len(crew.hands) < self._workers:
+        while len(crew.hands) < self._workers and not self._over:
             id = f"{os.uname().nodename}-{secrets.token_hex(8)}"
             _log.info("starting worker %s for model %r", id, name)
             crew.hands[id] = self._pool.start(id, name, crew.place)

@@ -38,6 +38,7 @@ class Told:
 class _Watch:
     after: int
     previews: bool
+    resumes: bool
     queue: asyncio.Queue[Told | None] = field(default_factory=asyncio.Queue)
     steps: dict[int, int] = field(default_factory=dict)
 
@@ -50,20 +51,22 @@ class Watching:
         self._watches: dict[str, list[_Watch]] = {}
         self._some = asyncio.Event()
         self._new = False  # somebody came who has not been told what was there before
-        self.closing = False
+        self.leaving = self.closing = False
 
-    async def watch(self, id: str, after: int = 0, *, steps: bool = True) -> AsyncIterator[Told | None]:
+    async def watch(
+        self, id: str, after: int = 0, *, steps: bool = True, resumes: bool = False
+    ) -> AsyncIterator[Told | None]:
         """What happens to a job since event `after`, until it has ended or the server ends.
 
         None now and then where nothing happens, so that whoever listens can see that the line is alive.
-        steps: also steps and previews.
+        steps: also steps and previews. resumes: whoever listens comes back, and is let go first.
         """
         if steps:
             await asyncio.to_thread(self._jobs.watch, id)
         if after and await asyncio.to_thread(self._over, id, after):
             return  # whoever reads to the end and asks again has missed nothing
-        async with self._watched(id, after, steps) as queue:
-            while not self.closing:
+        async with self._watched(_Watch(after, steps, resumes), id) as queue:
+            while not self.closing and not (resumes and self.leaving):
                 try:
                     told = await asyncio.wait_for(queue.get(), 15)
                 except TimeoutError:
@@ -89,6 +92,14 @@ class Watching:
                 await asyncio.sleep(0.5)
             await asyncio.sleep(LOOK)
 
+    def leave(self) -> None:
+        """Let those go who resume when the server is back; others may still get their pictures."""
+        self.leaving = True
+        for watches in self._watches.values():
+            for watch in watches:
+                if watch.resumes:
+                    watch.queue.put_nowait(None)
+
     def close(self) -> None:
         """Let everybody go; they ask again when the server is back."""
         self.closing = True
@@ -97,8 +108,7 @@ class Watching:
                 watch.queue.put_nowait(None)
 
     @asynccontextmanager
-    async def _watched(self, id: str, after: int, steps: bool) -> AsyncIterator[asyncio.Queue[Told | None]]:
-        watch = _Watch(after, steps)
+    async def _watched(self, watch: _Watch, id: str) -> AsyncIterator[asyncio.Queue[Told | None]]:
         self._watches.setdefault(id, []).append(watch)
         self._some.set()
         self._new = True

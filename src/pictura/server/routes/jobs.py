@@ -82,7 +82,7 @@ async def events(
 
 
 async def _stream(serving: Service, id: str, after: int) -> AsyncIterator[str]:
-    async for told in serving.watch(id, after):
+    async for told in serving.watch(id, after, resumes=True):
         if told is None:
             yield ": keep-alive\n\n"
             continue
