@@ -169,6 +169,18 @@ def test_img2img(tiny, local):
     api.session.close()
 
 
+def test_image_to_image_of_hugging_face(tiny, local, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    image = png(noise())
+    with huggingface_hub.InferenceClient(base_url=f"{tiny.url}/models/tiny") as client:
+        made = client.image_to_image(image, prompt="a cat", num_inference_steps=4, seed=3, strength=0.6)
+    assert np.array_equal(made.convert("RGB"), local.generate("a cat", image=image, **QUICK))
+    broken = {"inputs": "no picture", "parameters": {"prompt": "a cat"}}
+    assert tiny.request("POST", "/", json=broken).status_code == 400
+
+
 def test_sizes_that_the_model_refuses(tiny):
     answer = httpx2.post(
         f"{tiny.url}/sdapi/v1/txt2img", json={"prompt": "a", "width": 33, "height": 32}, timeout=60

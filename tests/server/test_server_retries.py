@@ -162,6 +162,32 @@ def test_a_server_that_dies_while_a_client_waits(own_server):
     assert made(server, "survivor") == 2
 
 
+@pytest.mark.slow
+def test_an_answer_that_is_not_ready_in_time(own_server):
+    server = own_server("--limit", "wait=1").start()
+    heads = []
+    with httpx2.Client(event_hooks={"response": [lambda answer: heads.append(answer)]}, timeout=60) as line:
+        asking = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", http_client=line, max_retries=100)
+        asking.images.generate(prompt="late", n=2, extra_body={"num_steps": 300})
+    assert [answer.status_code for answer in heads[:-1]] == [503] * (len(heads) - 1) and len(heads) > 1
+    assert heads[0].headers["retry-after"] == "1" and made(server, "late") == 2
+
+
+@pytest.mark.slow
+def test_a_full_queue_is_waited_for(own_server):
+    server = own_server("--limit", "queue=2").start()
+    with client(server) as asking:
+        first = asking.images.generate(prompt="queue", extra_body={"num_steps": 1})
+        server.submit(*[{"prompt": "a slow cat", "num_steps": 60}] * 2)
+        tried = []
+        server.until(lambda: server.get("/api/jobs").json()["items"][0]["status"] == "running")
+        while not tried or tried[-1].status_code != 429:  # until both places of the queue are taken
+            tried.append(server.request("POST", "/api/jobs", json={"requests": [{"prompt": "more"}] * 2}))
+        assert int(tried[-1].headers["retry-after"]) >= 1
+        again = asking.images.generate(prompt="queue", extra_body={"num_steps": 1})
+    assert again.data[0].id != first.data[0].id and made(server, "queue") == 2
+
+
 def test_an_idempotency_key(server):
     with client(server) as asking:
         asks = [

@@ -13,11 +13,13 @@ from fastapi import Request as Asked
 from fastapi.responses import Response
 
 from pictura import samplers
+from pictura.attachments import recorded
 from pictura.errors import ParameterError, shown
 from pictura.history import Entry
 from pictura.request import Request
 from pictura.schedulers.classes import own_sampler
 from pictura.server.answers import TYPES, Call, encoded, pictures
+from pictura.server.automatic import picture_in
 from pictura.server.bodies import parsed
 from pictura.server.fields import Fields, common
 from pictura.server.guard import Caller
@@ -31,7 +33,7 @@ Calling = Annotated[Caller, Depends(caller)]
 
 KNOWN = {
     "negative_prompt", "seed", "num_steps", "num_inference_steps", "steps", "guidance_scale", "sampler",
-    "schedule", "options", "strength", "width", "height", "target_size", "scheduler",
+    "schedule", "options", "strength", "width", "height", "target_size", "scheduler", "prompt",
 }  # fmt: skip
 MAX_HEADER = 4000  # characters; clients refuse longer ones
 
@@ -52,27 +54,34 @@ async def _picture(name: str | None, asked: Asked, serving: Service, calling: Ca
     kind = _accepted(asked.headers.get("accept", "*/*"))
     call = await Call.of(serving, asked, calling)
     body = Fields(parsed(await asked.body()))
-    job = await pictures(call, [_request(body, name or body.text("model"), serving)])
+    request = await serving.thread(_request, body, name or body.text("model"))
+    job = await pictures(call, [request])
     (entry,) = job.images
     content = await serving.thread(encoded, entry, kind)
     headers = _told(entry, serving.url(entry.id))
     return Response(content, media_type=TYPES[kind], headers=headers, background=await call.at_end(job))
 
 
-def _request(body: Fields, model: str | None, serving: Service) -> Request:
-    """What a body asks for. Parameters with other names are options, which the model knows or refuses."""
-    prompt = body.text("inputs")
-    if prompt is None:
+def _request(body: Fields, model: str | None) -> Request:
+    """What a body asks for. Parameters with other names are options, which the model knows or refuses.
+
+    With a prompt among the parameters the inputs are a picture to start from, in base64.
+    """
+    inputs = body.text("inputs")
+    if inputs is None:
         raise ParameterError("there are no inputs; give the prompt", parameter="inputs")
     parameters = body.mapping("parameters")
     fields = Fields(parameters)
+    prompt = fields.text("prompt")
     given = common(fields)
     more = {name: value for name, value in parameters.items() if name not in KNOWN and value is not None}
     given["options"] = {**more, **given["options"]}
+    if prompt is not None:
+        given["options"]["image"] = recorded(picture_in(inputs, "inputs"), "inputs")
     if (scheduler := fields.text("scheduler")) is not None:
         given["sampler"] = _sampler(scheduler)
     size = _size(Fields({**parameters, **fields.mapping("target_size")}))
-    return Request(prompt=prompt, model=model, size=size, **given)
+    return Request(prompt=inputs if prompt is None else prompt, model=model, size=size, **given)
 
 
 def _size(fields: Fields) -> tuple[int, int] | None:

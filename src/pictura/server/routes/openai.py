@@ -18,7 +18,6 @@ from pictura.server import forms, uploads
 from pictura.server import openai_images as images
 from pictura.server.answers import Call
 from pictura.server.bodies import parsed
-from pictura.server.errors import UnknownModel
 from pictura.server.fields import Fields
 from pictura.server.guard import Caller
 from pictura.server.routes import caller, post, service
@@ -72,10 +71,7 @@ async def models(serving: Serving) -> dict[str, Any]:
 @router.get("/v1/models/{id:path}")
 async def model(id: str, serving: Serving) -> dict[str, Any]:
     """One of them."""
-    name = id.rstrip("/")
-    if name not in serving.offered():
-        serving.place(name)
-        raise UnknownModel(f"model {name!r} is not offered here")
+    serving.place(name := id.rstrip("/"))
     return _model(name)
 
 
