@@ -43,11 +43,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory, folder):
+def tiny(server, tmp_path_factory, folder):
     """A server whose default model is a very small Stable Diffusion with random weights."""
-    from conftest import Server
-
-    made = Server(tmp_path_factory.mktemp("tiny"), "--model", f"tiny={folder}").start()
+    made = type(server)(tmp_path_factory.mktemp("tiny"), "--model", f"tiny={folder}").start()
     yield made
     made.stop()
 
