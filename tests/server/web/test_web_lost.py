@@ -123,6 +123,39 @@ def test_an_answer_that_never_came_outlives_a_reload(fragile, look) -> None:
     forget(seen)
 
 
+def test_tabs_keep_each_other_s_unsent_jobs(fragile, look) -> None:
+    seen = look(fragile)
+    page, other = seen.go(), seen.page.context.new_page()
+    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
+    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
+    ask(page, "a plum", 4, 1)
+    expect(page.locator(".state").first).to_have_text("Sending")
+    other.goto(fragile.url)  # takes it up as well: sent by both with one key, it is one job
+    ask(other, "a pear and a plum", 4, 1)
+    expect(other.locator(".cell.done")).to_have_count(2, timeout=60_000)
+    other.close()
+    page.close()
+    found = fragile.get("/api/images", params={"query": "plum"}).json()["items"]
+    assert sorted(item["request"]["prompt"] for item in found) == ["a pear and a plum", "a plum"]
+    forget(seen)
+
+
+def test_what_was_never_sent_can_be_cancelled(fragile, look) -> None:
+    """Whether the server has it is not known: it is sent, and stopped at once."""
+    seen = look(fragile)
+    page = seen.go()
+    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
+    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
+    ask(page, "a slow sloth", 900, 3)
+    expect(page.locator(".state").first).to_have_text("Sending")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".state").first).to_have_text("Cancelling when the server answers")
+    page.unroute_all()
+    expect(page.locator(".state").first).to_contain_text("Cancelled", timeout=60_000)
+    assert fragile.get("/api/jobs").json()["items"][0]["status"] == "cancelled"
+    forget(seen)
+
+
 def test_a_key_where_the_server_needs_one(own_server, look, accessible) -> None:
     locked = own_server(PICTURA_API_KEY="open sesame").start(ready=False)
     seen = look(locked)

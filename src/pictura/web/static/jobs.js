@@ -7,7 +7,7 @@ import { call, get, patiently, picture } from "./api.js";
 import { pause } from "./connection.js";
 import { parse, write } from "./json.js";
 import { events } from "./sse.js";
-import { channel, keep, recall } from "./store.js";
+import { channel, keep, namesOf, recall } from "./store.js";
 
 const STREAMS = 2; // a browser opens six connections to a host, over all its tabs
 const POLL = 3000; // ms
@@ -57,7 +57,7 @@ export function submit(requests, title = "") {
   const job = blank(key, requests, title);
   job.body = write({ requests });
   jobs.set(key, job);
-  remember();
+  remember(job);
   news.tell(job, null);
   deliver(job);
   return job;
@@ -71,13 +71,13 @@ async function deliver(job) {
         extra: { "idempotency-key": job.key },
       });
       take(job, answer);
-      remember();
+      remember(job);
       news.tell(job, { kind: "accepted" });
       return job.unwanted ? cancel(job) : follow();
     } catch (error) {
       if (!error.passing) {
         Object.assign(job, { status: "refused", error: error.message, parameter: error.parameter ?? null });
-        remember();
+        remember(job);
         return news.tell(job, { kind: "refused" });
       }
       await pause(attempt, undefined, error.after);
@@ -151,7 +151,7 @@ async function watch(job) {
     if (!control.signal.aborted) throw error;
   } finally {
     streams.delete(job.key);
-    remember();
+    remember(job);
     follow();
   }
 }
@@ -173,10 +173,12 @@ function apply(job, kind, data) {
 export async function cancel(job) {
   if (!job.id) {
     job.unwanted = true; // the server may have it without our knowing: it is stopped when we hear of it
+    remember(job);
+    news.tell(job, { kind: "status" });
     return job;
   }
   take(job, await patiently("DELETE", `/api/jobs/${encodeURIComponent(job.id)}`));
-  news.tell(job, { kind: "status" });
+  news.tell(job, { kind: streams.has(job.key) ? "status" : "over" }); // a stream tells the end itself
   return job;
 }
 
@@ -184,7 +186,7 @@ export async function cancel(job) {
 export function drop(job) {
   streams.get(job.key)?.abort();
   jobs.delete(job.key);
-  remember();
+  remember(job);
   news.tell(job, { kind: "dropped" });
 }
 
@@ -200,31 +202,31 @@ export async function adopt(id, signal) {
   return job;
 }
 
-function remember() {
-  const mine = all()
-    .filter((job) => !job.adopted && job.status !== "refused")
-    .slice(-KEPT);
-  keep(
-    "jobs",
-    mine.map(({ key, id, requests, title, at, body }) => ({
-      key,
-      id,
-      requests,
-      title,
-      at,
-      body: body ?? null,
-    })),
-  );
+/** Keep a job over reloads, each under a name of its own: two tabs do not write over each other. */
+function remember(job) {
+  if (job.adopted) return;
+  const { key, id, requests, title, at, body, unwanted } = job;
+  const gone = job.status === "refused" || !jobs.has(key);
+  keep(`job.${key}`, gone ? null : { key, id, requests, title, at, body: body ?? null, unwanted });
+  const sent = kept().filter((record) => record.id); // what is not sent yet is never let go
+  for (const record of sent.slice(0, -KEPT)) keep(`job.${record.key}`, null);
+}
+
+/** What is kept of jobs, the oldest first. */
+function kept() {
+  const records = namesOf("job.").map((name) => recall(name));
+  return records.filter(Boolean).sort((one, other) => one.at - other.at);
 }
 
 /** Take up what the page was at when it was closed. */
 export async function resume() {
-  for (const { key, id, requests, title, at, body } of recall("jobs", [])) {
+  for (const record of kept()) {
+    const { key, id, requests, title } = record;
     if (jobs.has(key)) continue;
-    const job = Object.assign(blank(key, requests, title), { at, body });
+    const job = Object.assign(blank(key, requests, title), record, { status: id ? "queued" : "sending" });
     jobs.set(key, job);
-    if (!id) deliver(job);
-    else load(job, id);
+    if (id) load(job);
+    else deliver(job);
   }
   ask();
   document.addEventListener("visibilitychange", () => {
@@ -233,13 +235,13 @@ export async function resume() {
   });
 }
 
-async function load(job, id) {
+async function load(job) {
   try {
-    take(job, await get(`/api/jobs/${encodeURIComponent(id)}`));
+    take(job, await get(`/api/jobs/${encodeURIComponent(job.id)}`));
   } catch {
     jobs.delete(job.key); // the server knows nothing of it: another data folder
   }
-  remember();
+  remember(job);
   news.tell(job, { kind: "loaded" });
   follow();
 }

@@ -25,6 +25,16 @@ export function keep(name, value, storage = "localStorage") {
   }
 }
 
+/** The names that begin with `start`, of all that is kept. */
+export function namesOf(start) {
+  try {
+    const names = Object.keys(window.localStorage).filter((name) => name.startsWith(PREFIX + start));
+    return names.map((name) => name.slice(PREFIX.length));
+  } catch {
+    return [];
+  }
+}
+
 /** Something others may listen to: `tell` calls every listener, `listen` gives the function that ends it. */
 export function channel() {
   const listeners = new Set();
