@@ -1,4 +1,4 @@
-"""Write every generated page: docs/cli.md, api.md, models.md, and README.md's tree. Used by `make docs`."""
+"""Write every generated page: docs/{cli,api,http,models}.md and README.md's tree. Used by `make docs`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
-for name in ("make_cli_docs", "make_api_docs", "make_tree", "make_models_page"):
+for name in ("make_cli_docs", "make_api_docs", "make_http_docs", "make_tree", "make_models_page"):
     subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py")], check=True)

@@ -74,7 +74,10 @@ def test_every_code_block_runs(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-@pytest.mark.parametrize("name", ["make_cli_docs", "make_api_docs", "make_tree", "make_models_page"])
+GENERATED = ["make_cli_docs", "make_api_docs", "make_http_docs", "make_tree", "make_models_page"]
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_current(name: str) -> None:
     script = ROOT / "scripts" / f"{name}.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
