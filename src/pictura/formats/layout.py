@@ -104,9 +104,12 @@ class Layout:
             own = self.path / f"{component}.json"
             return {"tokenizer.json": own} if own.exists() else {}
         if self.kind == "keras":
-            assets = self.path / "assets" / _KERAS_TOKENIZERS.get(component, component)
+            name = _KERAS_TOKENIZERS.get(component, component)
+            assets, config = self.path / "assets" / name, self.path / f"{name}.json"
             files = {"vocab.json": assets / "vocabulary.json", "merges.txt": assets / "merges.txt"}
-            return files if all(path.exists() for path in files.values()) else {}
+            if not all(path.exists() for path in files.values()):
+                return {}
+            return files | ({"keras.json": config} if config.exists() else {})
         if self.kind == "files":
             near = (self.path if self.path.is_dir() else self.path.parent) / component
             return _tokenizer_files(near)

@@ -27,7 +27,8 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 def from_files(files: Mapping[str, bytes]) -> bytes:
     """The JSON for a tokenizer folder's files by name: `tokenizer.json`, or CLIP's `vocab.json` and
-    `merges.txt`, or T5's `spiece.model`; with `tokenizer_config.json` and `special_tokens_map.json` if there.
+    `merges.txt`, or T5's `spiece.model`; with `tokenizer_config.json` and `special_tokens_map.json` if there,
+    or what KerasHub says of CLIP's as `keras.json`.
 
     PresetError where nothing usable is among them.
     """
@@ -38,7 +39,12 @@ def from_files(files: Mapping[str, bytes]) -> bytes:
     if "tokenizer.json" in files:
         rules = _object(files, "tokenizer.json")
     elif "vocab.json" in files and "merges.txt" in files:
-        rules = _clip_rules(_object(files, "vocab.json"), _merges(files["merges.txt"]), config)
+        vocabulary = _object(files, "vocab.json")
+        rules = _clip_rules(vocabulary, _merges(files["merges.txt"]), config)
+        said = _object(files, "keras.json").get("config")
+        if isinstance(said, dict) and not said.get("pad_with_end_token"):
+            first = next((token for token, i in vocabulary.items() if i == 0), None)
+            rules["padding"] = None if first is None else _padding(first, 0)
     elif "spiece.model" in files:
         rules = _t5_rules(sentencepiece.read(files["spiece.model"]), config)
     else:
