@@ -49,6 +49,12 @@ def test_what_was_answered_is_over_soon(submit, monkeypatch):
     assert submit(2) == second and submit(2) != first
 
 
+def test_what_failed_is_tried_anew(submit):
+    first = submit(0)
+    submit.calls.answered(first, failed=True)
+    assert submit(1) != first
+
+
 def test_a_refused_call_is_a_new_one_when_it_is_made_again(submit):
     first, second = submit(0), submit(0)
     submit.calls.answered(first)

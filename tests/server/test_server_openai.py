@@ -78,6 +78,14 @@ def test_addresses_are_readable_without_a_key_and_several_have_seeds_in_a_row(cl
     assert np.array_equal(pixels(made.data[1]), cat)
 
 
+def test_addresses_are_the_callers(server):
+    for host, scheme in (("localhost", "http"), ("127.0.0.1", "https")):
+        headers = {"host": f"{host}:{server.port}", "x-forwarded-proto": scheme}
+        body = {"prompt": "a cat", "response_format": "url", "num_steps": 1}
+        made = server.request("POST", "/v1/images/generations", json=body, headers=headers).json()
+        assert made["data"][0]["url"].startswith(f"{scheme}://{host}:{server.port}/images/")
+
+
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("kind", ["url", "b64_json"])
 def test_formats(client, cat, form, kind):

@@ -42,9 +42,14 @@ class Calls:
                 connection.execute(insert(calls).values(job_id=id, **row))
         return self._jobs.get(id)
 
-    def answered(self, id: str) -> None:
-        """The answer was sent. Forgets the calls of long ago, too."""
+    def answered(self, id: str, *, failed: bool = False) -> None:
+        """The answer was sent. Forgets the calls of long ago, too.
+
+        failed: it was an error, so that the call made again is to be tried anew.
+        """
         over = (calls.c.made_at < _ago(WINDOW)) | (calls.c.answered_at < _ago(GRACE))
+        if failed:
+            over |= calls.c.job_id == id
         with begin(self._history.engine) as connection:
             connection.execute(delete(calls).where(over))
             connection.execute(update(calls).where(calls.c.job_id == id).values(answered_at=now()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from starlette.background import BackgroundTask
 from pictura import errors, presets
 from pictura.errors import Cancelled, EngineError, FileError, InputError, NotFound, PicturaError
 from pictura.history import Entry
+from pictura.history.database import DatabaseError
 from pictura.history.jobs import ENDED, Failed, Job
 from pictura.request import Request, random_seed
 from pictura.server.errors import Late
@@ -18,6 +20,8 @@ from pictura.server.guard import Caller
 from pictura.server.service import SEEDS, Service
 
 __all__ = ["Call", "copies", "encoded", "failure", "pictures"]
+
+_log = logging.getLogger(__name__)
 
 TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -40,9 +44,16 @@ class Call:
 
     async def submit(self, requests: list[Request]) -> Job:
         """The job of these requests, or the one that was made when the client asked before."""
+        key = self.asked.headers.get("idempotency-key")
+        return await self.serving.submit(
+            requests, owner=self.owner, key=key, said=self.said, attempt=self.attempt
+        )
+
+    @property
+    def attempt(self) -> int | None:
+        """How often a client of OpenAI has sent this before; None for others, and where a key says it."""
         headers = self.asked.headers
-        key, attempt = headers.get("idempotency-key"), _attempt(headers)
-        return await self.serving.submit(requests, owner=self.owner, key=key, said=self.said, attempt=attempt)
+        return None if "idempotency-key" in headers else _attempt(headers)
 
     async def ended(self, job: Job) -> Job:
         """The job with all its pictures; Late, Cancelled, or the error of its first failure."""
@@ -51,19 +62,23 @@ class Call:
         except Late:
             raise
         except PicturaError:
-            await self.answered(job)  # with the reason; when it is sent again it is to be tried again
+            await self.answered(job, failed=True)
             raise
 
-    async def answered(self, job: Job) -> None:
-        """The client has its answer."""
-        if _attempt(self.asked.headers) is not None:
-            await self.serving.answered(job.id)
+    async def answered(self, job: Job, *, failed: bool = False) -> None:
+        """The client has its answer; where it `failed` the same call is tried anew."""
+        if self.attempt is None:
+            return
+        try:
+            await self.serving.answered(job.id, failed=failed)
+        except DatabaseError as error:  # it only means that the job could be given out once more
+            _log.warning("%s", error)
 
     async def at_end(self, job: Job) -> BackgroundTask | None:
         """What is to be done when the answer has been sent; nothing where nobody is on the line any more."""
-        if _attempt(self.asked.headers) is None or await self.asked.is_disconnected():
+        if self.attempt is None or await self.asked.is_disconnected():
             return None
-        return BackgroundTask(self.serving.answered, job.id)
+        return BackgroundTask(self.answered, job)
 
 
 async def pictures(call: Call, requests: list[Request]) -> Job:
@@ -113,7 +128,6 @@ async def _ended(serving: Service, job: Job) -> Job:
 
 
 def _attempt(headers: Mapping[str, str]) -> int | None:
-    """How often a client of OpenAI has sent this before; None for others."""
     said = headers.get("x-stainless-retry-count", "")
     return int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else None
 

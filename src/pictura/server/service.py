@@ -114,9 +114,9 @@ class Service:
         async with line:
             return await self.thread(self._submit_call, ready, owner, said, attempt)
 
-    async def answered(self, id: str) -> None:
-        """The client of a job that was submitted with an `attempt` has its answer."""
-        await self.thread(self.calls.answered, id)
+    async def answered(self, id: str, *, failed: bool = False) -> None:
+        """The client of a job that was submitted with an `attempt` has its answer, or its error."""
+        await self.thread(self.calls.answered, id, failed=failed)
 
     async def job(self, id: str) -> Job:
         """NotFound where there is none."""
