@@ -75,7 +75,7 @@ def fuzzed(server, scenes, count, seed):
     assert not wrong, wrong[:5]
     assert children(server.process.pid) == [worker]  # nothing that was drawn has ended it
     gained = [(now - then) >> 20 for then, now in zip(before, after, strict=True)]
-    assert gained[0] < 60 and gained[1] < 150, gained
+    assert gained[0] < 100 and gained[1] < 100, gained  # MB; it is 10 after the first few thousand
     log = "\n".join(server.log)
     assert "Traceback" not in log and '"level": "error"' not in log
     assert statuses.count(400) > count / 10 and statuses.count(200) > count / 20 and 202 in statuses
