@@ -14,6 +14,7 @@ from typing import Any
 from _common import RESULTS, ROOT
 from _page_batch import batch, scale  # noqa: F401 (found by their names)
 from _page_history import history  # noqa: F401
+from _page_unets import unets  # noqa: F401
 from _tables import shown, table, verdict
 
 NAMES = (
@@ -28,6 +29,7 @@ NAMES = (
     "scale",
     "history",
     "stable_diffusion",
+    "unets",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

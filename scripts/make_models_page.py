@@ -5,7 +5,8 @@ Parity comes from benchmarks/results/parity.json, which the tests write:
     F=benchmarks/results/parity.json
     pytest tests/families/test_forms.py tests/families/test_keras_sd3.py --figures $F
 
-Speed and memory come from the results of benchmarks/stable_diffusion.py and blocks.py, where they are there.
+Speed and memory come from the results of benchmarks/stable_diffusion.py, unets.py and blocks.py, where they
+are there.
 No figure on the page is typed. With --check nothing is written; the exit status is 1 if the page is not
 current.
 """
@@ -33,9 +34,12 @@ SD3 = ("blocks", "sd3", "times diffusers float32", "float32")
 FLUX = ("blocks", "flux", "times diffusers float32", "float32")
 FILE = ("blocks", "memory", "pictura", "of_the_file")
 FIGURES: dict[str, dict[str, tuple[str, ...]]] = {
-    "speed": {"1.x": ("stable_diffusion", "step", "ratio", "pictura"), "3": SD3, "3.5": SD3, "flux-dev": FLUX,
-              "flux-schnell": FLUX},
-    "memory": {"1.x": ("stable_diffusion", "decode", "memory", "pictura")},
+    "speed": {"1.x": ("stable_diffusion", "step", "ratio", "pictura"),
+              "2.x": ("unets", "2.x", "processor_ratio", "float32"),
+              "xl": ("unets", "xl", "processor_ratio", "bfloat16"),
+              "3": SD3, "3.5": SD3, "flux-dev": FLUX, "flux-schnell": FLUX},
+    "memory": {"1.x": ("stable_diffusion", "decode", "memory", "pictura"),
+               "2.x": ("unets", "2.x", "memory", "float32"), "xl": ("unets", "xl", "memory", "bfloat16")},
     "load": {"flux-dev": FILE, "flux-schnell": FILE},
 }  # fmt: skip
 HEAD = """# Models
@@ -49,9 +53,10 @@ Parity: the largest difference between our picture and that of diffusers (KerasH
 relative to the largest value, over all tests of that row: random weights, small sizes, float32, the same
 seed, 8 steps (4 for KerasHub), guidance and a negative prompt.
 
-Speed: of the network's evaluation at its real size (blocks of it for SD 3 and FLUX) in float32, times that of
-diffusers in the same run. Memory: of decoding a picture, of what diffusers takes. Loading: peak memory, of
-the file's size. The machine and all else is in [performance.md](performance.md); a dash is not measured yet.
+Speed: of the network's evaluation at its real size (blocks of it for SD 3 and FLUX) in float32 (both in
+bfloat16 for XL), times that of diffusers in the same run; of processor time for 2.x and XL. Memory: what that
+takes at most (for 1.x, decoding a picture), of what diffusers takes. Loading: peak memory, of the file's
+size. The machine and all else is in [performance.md](performance.md); a dash is not measured yet.
 
 | model | form | parity | test | speed | memory | loading |
 |---|---|---|---|---|---|---|
