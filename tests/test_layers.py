@@ -11,6 +11,7 @@ import pictura
 
 ROOT = Path(pictura.__file__).parent
 LAYERS = """
+__main__
 cli
 server
 web integrations

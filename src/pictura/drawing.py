@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pictura import samplers
 from pictura.engine import Engine, Ticket
-from pictura.errors import EngineError, InputError, PicturaError
+from pictura.errors import EngineError, InputError, NotNumbers, PicturaError
 from pictura.families import Family
 from pictura.inputs import WINDOW, Item
 from pictura.levels import Flow, Level
@@ -190,7 +190,10 @@ def _event(told: Told, family: Family, digest: str | None) -> Step | Picture | F
 def _image(x: Tensor) -> Image.Image:
     """(1, 3, h, w) in [-1, 1], values beyond cut off; EngineError where they are not numbers."""
     if not torch.isfinite(x).all():
-        raise EngineError("the picture came out as values that are no numbers; use dtype 'float32'")
+        raise NotNumbers(
+            "the picture came out as values that are no numbers; "
+            "use a smaller guidance_scale, or dtype 'float32'"
+        )
     pixels = ((x[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 

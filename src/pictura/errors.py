@@ -100,6 +100,12 @@ class EngineError(PicturaError):
     """A picture failed while it was made; its neighbours did not."""
 
 
+class NotNumbers(EngineError):
+    """What a picture was made of overflowed: too much guidance, or too coarse a precision."""
+
+    http_status = 422
+
+
 class OutOfMemory(EngineError):
     """Even a single picture does not fit into memory."""
 

@@ -17,7 +17,7 @@ from pictura.formats import hub, kaggle
 from pictura.providers import Provider
 
 __all__ = [
-    "Preset", "Source", "connect", "local_only", "names", "presets", "register", "remote", "resolve"
+    "Preset", "Source", "check", "connect", "local_only", "names", "presets", "register", "remote", "resolve"
 ]  # fmt: skip
 
 _own: dict[str, Preset] = {}  # what `register` was told, in this process
@@ -78,8 +78,16 @@ def resolve(preset: str | os.PathLike[str], *, variant: str | None = None) -> So
     known = presets().get(given) if isinstance(preset, str) else None
     if known is not None:
         return _known(given, known, variant)
-    if "://" in given:
-        return _remote(given, variant)
+    return _remote(given, variant) if "://" in given else _lying(given)
+
+
+def check(preset: str) -> None:
+    """PresetError where `resolve` would find nothing on this machine; what is elsewhere is not looked for."""
+    if preset not in presets() and "://" not in preset:
+        _lying(preset)
+
+
+def _lying(given: str) -> Source:
     path = Path(given).expanduser()
     if path.is_dir():
         return Source(name=given, path=path, root=path)

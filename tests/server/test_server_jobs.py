@@ -147,3 +147,40 @@ def test_the_api_process_never_imports_torch():
 
     code = "import sys, pictura.server.app; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_head_and_slashes(server):
+    """HEAD is GET without the body; a slash at the end of a path changes nothing."""
+    done = server.ended(server.submit({"prompt": "a cat", "seed": 7.0, "num_steps": 1.0})["id"])
+    assert done["images"][0]["seed"] == 7
+    for path in ("/healthz", "/", "/api/images", done["images"][0]["url"]):
+        got, head = server.get(path), server.request("HEAD", path)
+        assert head.status_code == got.status_code == 200 and head.content == b"", path
+        assert head.headers["content-type"] == got.headers["content-type"], path
+    assert server.request("HEAD", f"/api/jobs/{done['id']}/events").status_code == 405
+    assert server.get("/api/jobs/").json() == server.get("/api/jobs").json()
+    assert server.get("/sdapi/v1/options/").status_code == 200
+
+
+def test_routes_that_do_not_exist_say_where_they_are_listed(server):
+    texts = {
+        "/v1": lambda body: body["error"]["message"],
+        "/v1/chat": lambda body: body["error"]["message"],
+        "/sdapi/v1/nosuch": lambda body: body["detail"],
+        "/api/nosuch": lambda body: body["error"]["message"],
+    }
+    for path, text in texts.items():
+        answer = server.get(path)
+        assert answer.status_code == 404 and "/openapi.json" in text(answer.json()), path
+    wrong = server.request("PUT", "/v1/images/generations")
+    assert wrong.status_code == 405 and "use POST" in wrong.json()["error"]["message"]
+    long = server.get("/api/images", params={"query": "x" * 2000})
+    assert long.status_code == 422 and long.json()["error"]["parameter"] == "query"
+    assert server.get("/api/jobs?status=lost").status_code == 422
+
+
+def test_guidance_beyond_all_numbers_is_the_callers_fault(server):
+    answer = server.request(
+        "POST", "/v1/images/generations", json={"prompt": "a cat", "num_steps": 2, "guidance_scale": 1e30}
+    )
+    assert answer.status_code == 422 and "guidance_scale" in answer.json()["error"]["message"]

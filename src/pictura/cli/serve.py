@@ -71,7 +71,7 @@ def serve(
         typer.Option(metavar="NAME=NUMBER", help="Change a limit, such as queue=500; see docs/server.md."),
     ] = None,
     grace: Annotated[
-        float, typer.Option(min=0, help="Seconds that unfinished pictures are given at the end.")
+        float, typer.Option(min=0, max=86400, help="Seconds that unfinished pictures are given at the end.")
     ] = 10.0,
     log: Annotated[
         str, typer.Option(help="Log lines as text or json; auto is text on a terminal only.")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from pictura import __version__
+from pictura.errors import InputError, shown
 from pictura.server import documents, errors, logs
 from pictura.server.automatic import Desks
 from pictura.server.guard import Guard
@@ -114,7 +117,9 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Run a server until it is told to stop (SIGINT, SIGTERM)."""
     logs.install(settings.log)
+    sockets = _bound(settings.host, settings.port)  # first: a taken port is to cost nothing
     app = create_app(settings)
+    _ = app.state.service.history.engine  # where it cannot be opened nothing is started
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -131,4 +136,30 @@ def serve(settings: Settings) -> None:
     server = _Server(config)
     server.service = app.state.service
     with suppress(KeyboardInterrupt):  # raised once everything has ended: that is what was asked for
-        server.run()
+        server.run(sockets)
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`, all with one port (0: a free one); PicturaError for none."""
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, (address, *_) in _addresses(host, port):
+            one = socket.socket(family, kind, protocol)
+            bound.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address, port))
+            port = one.getsockname()[1]
+    except OSError as error:
+        for one in bound:
+            one.close()
+        raise InputError(
+            f"port {port} of {shown(host)} cannot be had ({error.strerror}); give another --port or --host"
+        ) from None
+    return bound
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(found))

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from pictura.errors import InputError, ParameterError, PicturaError, PresetError, shown
+from pictura.errors import InputError, NotFound, ParameterError, PicturaError, PresetError, shown
 
 __all__ = ["Busy", "Forbidden", "Late", "Unauthorised", "UnknownModel", "answer", "body_of", "install"]
 
@@ -63,7 +63,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0] if error.errors() else {}
-        place = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
+        place = [str(part) for part in first.get("loc", ())[1:]]  # after body, query or path
         name = ".".join(place) or "request"
         wrong = ParameterError(f"{name}: {first.get('msg', 'is not valid')}", parameter=name)
         return answer(request.url.path, wrong, status=422)
@@ -71,8 +71,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
         said, headers = InputError(str(error.detail)), dict(error.headers or {})
+        if error.status_code == 404:
+            said = NotFound(f"there is nothing at {shown(request.url.path)}; /openapi.json lists all routes")
         if error.status_code == 405:
             headers |= _allowed(request)
+            known = headers.get("allow", "another method")
+            said = InputError(f"{request.method} is not possible at {shown(request.url.path)}; use {known}")
         return answer(request.url.path, said, status=error.status_code, headers=headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -116,7 +120,7 @@ def body_of(path: str, error: PicturaError, status: int) -> dict[str, Any]:
     parameter = getattr(error, "parameter", None)
     message = _sound(str(error) or type(error).__name__)
     parameter = None if parameter is None else _sound(parameter)
-    if path.startswith(("/v1/", "/openai/")):
+    if f"{path}/".startswith(("/v1/", "/openai/")):
         kind = "invalid_request_error" if status < 500 else "server_error"
         return {"error": {"message": message, "type": kind, "param": parameter, "code": _code(error, status)}}
     if path.startswith("/sdapi/"):

@@ -87,6 +87,7 @@ class Guard:
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         started, id, status = time.perf_counter(), _id(headers), 0
+        method, scope = scope["method"], _usual(scope)
         token, caller = request_id.set(id), Caller()
         body = _Body(receive, self._settings.limits.body, self._settings.limits.slow)
 
@@ -111,11 +112,11 @@ class Guard:
         finally:
             self._listeners.open -= listens
             seconds = time.perf_counter() - started
-            self._seen(_route(scope), scope["method"], status, seconds)
+            self._seen(_route(scope), method, status, seconds)
             _log.log(
                 logging.DEBUG if scope["path"] in QUIET else logging.INFO,
                 "request",
-                extra={"fields": _fields(scope, caller, id, status, seconds)},
+                extra={"fields": _fields({**scope, "method": method}, caller, id, status, seconds)},
             )
             request_id.reset(token)
 
@@ -199,6 +200,13 @@ def scope_of(method: str, path: str) -> str:
     if _ADMIN.fullmatch(path):
         return "admin"
     return "rate" if _RATE.fullmatch(path) else "generate"
+
+
+def _usual(scope: Scope) -> Scope:
+    """With no slash at the end of the path, and HEAD as GET: its answer's body is left out further down."""
+    path = scope["path"].rstrip("/") or "/"
+    head = scope["method"] == "HEAD" and not path.endswith("/events")  # which would not end
+    return {**scope, "path": path, "method": "GET" if head else scope["method"]}
 
 
 def _too_large(most: int) -> TooLarge:

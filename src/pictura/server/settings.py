@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pictura import presets
 from pictura.errors import ParameterError, shown
 from pictura.server.keys import Key
 
@@ -68,6 +69,11 @@ class Settings:
             raise ParameterError(f"engine is {shown(self.engine)}; give local or ray", parameter="engine")
         if not self.models:
             raise ParameterError("there is no model; give one at least", parameter="model")
+        if self.engine == "local":  # the machines of a cluster may have others
+            for place in self.models.values():
+                presets.check(place)
+        if self.loras is not None and not self.loras.is_dir():
+            raise ParameterError(f"loras is {shown(str(self.loras))}, which is no folder", parameter="loras")
         if not self.keys and not self.loopback:
             raise ParameterError(
                 f"host {shown(self.host)} is for others too; set PICTURA_API_KEY or --api-key-file first",

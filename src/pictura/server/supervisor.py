@@ -141,6 +141,8 @@ class Supervisor:
         crew.not_before = now + (0 if was_ready else LATER * 2 ** (crew.deaths - 1))
         if hand.error is None:
             _log.warning("worker %s of model %r died", id, name)
+        else:
+            _log.error("model %r cannot be loaded: %s", name, hand.error)
         if was_ready:
             self._wanted.add(name)
         if not was_ready and not crew.ready and hand.error is None and crew.deaths >= EARLY_DEATHS:

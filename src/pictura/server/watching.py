@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pictura.errors import PicturaError
@@ -17,6 +19,7 @@ from pictura.history.jobs import ENDED, Event, Jobs, Step
 __all__ = ["Told", "Watching"]
 
 LOOK = 0.004  # seconds
+BEHIND = 50  # who has so much to read yet is told no more steps and previews, only what lasts
 _log = logging.getLogger(__name__)
 
 
@@ -27,6 +30,12 @@ class Told:
     kind: str
     data: dict[str, Any]
     seq: int | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """As a server-sent event; the same for all who listen."""
+        seq = "" if self.seq is None else f"id: {self.seq}\n"
+        return f"{seq}event: {self.kind}\ndata: {json.dumps(self.data)}\n\n"
 
     @property
     def last(self) -> bool:
@@ -132,17 +141,20 @@ class Watching:
         }
         happened, steps = await asyncio.to_thread(self._read, after, looking, shown)
         for step, preview in steps:
+            passing = _step(step, preview)
             for watch in self._watches.get(step.job, ()):
                 if watch.previews and watch.steps.get(step.index, 0) < step.step:
                     watch.steps[step.index] = step.step
-                    for told in _step(step, preview):
-                        watch.queue.put_nowait(told)
+                    if watch.queue.qsize() < BEHIND:
+                        for told in passing:
+                            watch.queue.put_nowait(told)
         for id, events in happened.items():
+            kept = list(map(self._kept, events))
             for watch in self._watches.get(id, ()):
-                for event in events:
+                for event, told in zip(events, kept, strict=True):
                     if event.seq > watch.after:
                         watch.after = event.seq
-                        watch.queue.put_nowait(self._kept(event))
+                        watch.queue.put_nowait(told)
 
     def _over(self, id: str, after: int) -> bool:
         """Whether nothing happened to a job since event `after`, nor will."""

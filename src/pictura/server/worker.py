@@ -21,7 +21,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -309,16 +310,22 @@ def serve(name: str, place: str, history: History, *, id: str, stopped: threadin
         bench = open_bench(name, place)
         claims.describe(name, bench.describe())
     except PicturaError as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
+        _say({"error": str(error), "kind": type(error).__name__})
         claims.fail_waiting(name, error)
         claims.leave(id)
         return 3
     finally:
         over.set()
         beating.join()
-    print(json.dumps({"ready": name}), flush=True)
+    _say({"ready": name})
     Worker(history, name, bench, id=id).run(stopped.is_set, grace=grace)
     return 0
+
+
+def _say(said: Mapping[str, str]) -> None:
+    """A line to whoever started us, if that is still there."""
+    with suppress(BrokenPipeError):
+        print(json.dumps(said), flush=True)
 
 
 def main(arguments: Iterable[str]) -> int:
@@ -329,7 +336,7 @@ def main(arguments: Iterable[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin, whose lock would still be held at the end
             pass
         stopped.set()
 
@@ -340,4 +347,6 @@ def main(arguments: Iterable[str]) -> int:
 
 if __name__ == "__main__":
     logs.install(os.environ.get("PICTURA_LOG", "auto"), process=f"worker {sys.argv[2]}")
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    os._exit(status)  # all is kept; to take torch apart takes seconds on a busy machine

@@ -29,4 +29,6 @@ async def readyz(serving: Annotated[Service, Depends(service)]) -> JSONResponse:
         return JSONResponse({"status": "waiting", "reason": str(error)}, 503)
     if any(w.model == serving.settings.default and w.state == "ready" for w in workers):
         return JSONResponse({"status": "ready"})
-    return JSONResponse({"status": "waiting", "reason": "the default model is being loaded"}, 503)
+    failed = serving.supervisor.states().get(serving.settings.default) == "failed"
+    state = "cannot be loaded; the log says why" if failed else "is being loaded"
+    return JSONResponse({"status": "waiting", "reason": f"the default model {state}"}, 503)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi import Request as Asked
@@ -16,6 +15,7 @@ from pictura.history.jobs import Job
 from pictura.inputs import whole
 from pictura.request import MAX_SEED, Request, random_seed
 from pictura.server.bodies import parsed
+from pictura.server.fields import EXACT
 from pictura.server.guard import Caller
 from pictura.server.outside import without_paths
 from pictura.server.routes import caller, service
@@ -44,7 +44,7 @@ async def submit(
 async def newest(
     serving: Serving,
     calling: Calling,
-    status: Annotated[str | None, Query(max_length=9)] = None,
+    status: Literal["queued", "running", "done", "failed", "cancelled"] | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """The caller's newest jobs first."""
@@ -83,11 +83,7 @@ async def events(
 
 async def _stream(serving: Service, id: str, after: int) -> AsyncIterator[str]:
     async for told in serving.watch(id, after, resumes=True):
-        if told is None:
-            yield ": keep-alive\n\n"
-            continue
-        seq = "" if told.seq is None else f"id: {told.seq}\n"
-        yield f"{seq}event: {told.kind}\ndata: {json.dumps(told.data)}\n\n"
+        yield ": keep-alive\n\n" if told is None else told.text
 
 
 def shown_job(job: Job, serving: Service) -> dict[str, Any]:
@@ -125,10 +121,17 @@ def _copies(given: object) -> list[Request]:
         raise ParameterError(f"requests has {shown(given)}; each is an object", parameter="requests")
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(size := given.get("size"), list):
-        given["size"] = tuple(size)
+        given["size"] = tuple(map(_integral, size))
+    given |= {name: _integral(given[name]) for name in ("seed", "num_steps", "num_images") if name in given}
     count = whole("num_images", given.pop("num_images", 1), 1000)
     request = Request.from_dict(given)
     if count == 1:
         return [request]
     first = random_seed(SEEDS - count + 1) if request.seed is None else request.seed
     return [replace(request, seed=first + copy) for copy in range(count)]
+
+
+def _integral(value: object) -> object:
+    """7 for 7.0: some languages have one kind of number. Larger floats are not exactly what was meant."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) <= EXACT
+    return int(value) if whole else value  # type: ignore[call-overload]  # a float
