@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +70,25 @@ def test_a_model_that_cannot_be_loaded_fails_its_tasks_with_words(own_server, to
     done = server.ended(server.submit({**RED, "model": "wide"})["id"])
     assert done["status"] == "failed" and done["failures"][0]["kind"] == "CheckpointError"
     assert server.ended(server.submit(RED)["id"])["status"] == "done", "the other model is not concerned"
+
+
+def test_servers_of_one_history_may_offer_different_models(own_server, toys, tmp_path):
+    """One that does not offer what a job asks for leaves it to others, and ends it where there are none."""
+    small, wide = (own_server("--model", f"{n}={toys[n]}", folder=tmp_path / "both") for n in toys)
+    small.start(ready=False)
+    job = small.submit({**RED, "model": "small"})
+    small.kill()  # before its worker was there
+    wide.start()
+    time.sleep(1)
+    assert wide.job(job["id"])["status"] == "queued"
+    small.start()
+    assert wide.ended(job["id"])["status"] == "done"
+    small.stop()
+    small.start(ready=False)
+    job = small.submit({**RED, "model": "small"})
+    small.kill()
+    (failure,) = wide.ended(job["id"])["failures"]
+    assert "'small' is not offered here" in failure["error"]
 
 
 def test_a_model_that_is_far_away(own_server, server, scenes, tmp_path):

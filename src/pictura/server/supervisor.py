@@ -18,6 +18,7 @@ __all__ = ["Supervisor"]
 _log = logging.getLogger(__name__)
 
 EARLY_DEATHS = 3  # before one was ready; then the tasks that wait for the model are failed
+STRANGE = 15.0  # seconds that a model we do not offer may be without a worker: other servers may offer it
 LATER = 2.0  # seconds to wait after a death, doubled with each
 
 
@@ -47,6 +48,7 @@ class Supervisor:
         self.memory, self._workers = memory, workers
         self._crews: dict[str, _Crew] = {}
         self._wanted: set[str] = set()  # preloads
+        self._strange: dict[str, float] = {}  # since when nobody works on models that only others offer
         self._over = False
 
     def want(self, model: str) -> None:
@@ -79,12 +81,17 @@ class Supervisor:
             for id, hand in list(crew.hands.items()):
                 if not hand.alive:
                     self._buried(name, crew, id, now)
-        for name in sorted({*self._claims.wanted(), *self._wanted, *self._short()}):
+        wanted = {*self._claims.wanted(), *self._wanted, *self._short()}
+        self._strange = {name: since for name, since in self._strange.items() if name in wanted}
+        for name in sorted(wanted):
             self._wanted.discard(name)
             try:
                 self._ensure(name, now, told)
             except PicturaError as error:
-                self._claims.fail_waiting(name, error)
+                if any(worker.model == name for worker in told.values()):
+                    self._strange[name] = now
+                if now >= self._strange.setdefault(name, now) + STRANGE:
+                    self._claims.fail_waiting(name, error)
 
     def stop(self, grace: float) -> None:
         """Ask all workers to end, and end those that do not within `grace` seconds; start none any more."""
