@@ -184,3 +184,17 @@ def test_guidance_beyond_all_numbers_is_the_callers_fault(server):
         "POST", "/v1/images/generations", json={"prompt": "a cat", "num_steps": 2, "guidance_scale": 1e30}
     )
     assert answer.status_code == 422 and "guidance_scale" in answer.json()["error"]["message"]
+
+
+def test_a_full_queue_refuses_what_is_new_alone(own_server):
+    server = own_server("--limit", "queue=2").start(ready=False)  # nothing is made before a worker is there
+    body, key = {"requests": [{"prompt": "a cat", "num_images": 2}]}, {"idempotency-key": "mine"}
+    job = server.request("POST", "/api/jobs", json=body, headers=key)
+    assert job.status_code == 202
+    again = server.request("POST", "/api/jobs", json=body, headers=key)
+    assert again.status_code == 202 and again.json()["id"] == job.json()["id"]
+    new = server.request("POST", "/api/jobs", json={"requests": [{"prompt": "a dog"}]})
+    assert new.status_code == 429 and int(new.headers["retry-after"]) >= 1
+    large = server.request("POST", "/api/jobs", json={"requests": [{"prompt": "a dog", "num_images": 3}]})
+    assert large.status_code == 400 and "holds 2" in large.json()["error"]["message"]
+    assert server.ended(job.json()["id"])["status"] == "done"

@@ -115,6 +115,12 @@ class Jobs:
                 id = row.id
             return self._job(connection, id)
 
+    def knows(self, owner: str, key: str) -> bool:
+        """Whether this owner has used this idempotency key."""
+        known = select(jobs.c.seq).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
+        with begin(self.history.engine, reading=True) as connection:
+            return connection.execute(known).first() is not None
+
     def get(self, id: str) -> Job:
         """InputError where there is no such job."""
         with begin(self.history.engine, reading=True) as connection:

@@ -210,7 +210,8 @@ class Service:
             await asyncio.sleep(SUPERVISE)
 
     def _submit(self, requests: list[Request], owner: str, key: str | None, said: bytes) -> Job:
-        self._refuse_when_full(requests, owner)
+        if key is None or not self.jobs.knows(owner, key):  # a job that was accepted takes no more room
+            self._refuse_when_full(requests, owner)
         return self.jobs.submit(requests, owner=owner, key=key, said=said)
 
     def _submit_call(self, requests: list[Request], owner: str, said: bytes, attempt: int) -> Job:
@@ -223,6 +224,11 @@ class Service:
 
     def _refuse_when_full(self, requests: list[Request], owner: str) -> None:
         waiting, most = self.claims.waiting(), self.settings.limits.queue
+        if len(requests) > most:
+            raise ParameterError(
+                f"the job has {len(requests)} pictures and the queue here holds {most}; ask for fewer",
+                parameter="requests",
+            )
         if waiting + len(requests) > most:
             raise Busy(
                 f"the queue is full ({waiting} pictures wait); ask again later",
