@@ -71,7 +71,7 @@ def empty(like: Tensor, channels: int, scale: float = 1) -> Tensor:
 
 def convolve(layer: nn.Conv2d, x: Tensor, prepare: Prepare, found: Tensor, add: bool = False) -> Tensor:
     """layer(prepare(x)) into, or onto, `found`; `layer` is a 3x3 convolution of stride 1."""
-    way = tiled(layer, x)
+    way = tiled(layer, x, dealt=True)
 
     def part(rows: tuple[int, int]) -> None:
         start, end = rows
@@ -120,7 +120,7 @@ def shortcut(layer: nn.Conv2d, x: Tensor) -> Tensor:
 def upsample(layer: Upsample, x: Tensor) -> Tensor:
     """layer(x), twice the sides."""
     found = empty(x, layer.conv.out_channels, 2)
-    way = tiled(layer.conv, x, 2)
+    way = tiled(layer.conv, x, 2, dealt=True)
 
     def part(rows: tuple[int, int]) -> None:
         start, end = rows

@@ -104,6 +104,14 @@ def deal(function: Callable[[T], object], items: Sequence[T]) -> None:
             list(_pool(workers).map(work, range(min(workers, len(items)))))
 
 
+def like_dealt(function: Callable[[], T]) -> T:
+    """function() by one thread, as the parts that `deal` deals out are computed."""
+    if getattr(_this, "dealt", False):
+        return function()
+    with one_thread():
+        return function()
+
+
 def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
     """`function(**inputs)`, (b, ...) -> (b, ...), with the rows dealt out to threads on a CPU.
 

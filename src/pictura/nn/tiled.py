@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pictura import measuring
 from pictura.nn import winograd
 from pictura.nn.resnet import Upsample
+from pictura.nn.rows import like_dealt
 
 GAIN = 1.1  # so much quicker it must be to be worth it
 SHARE = 0.25  # of the free memory that transformed weights may take
@@ -63,13 +64,14 @@ class Conv3x3(nn.Conv2d):
         """A copy keeps its own: oneDNN's cannot be copied."""
         return {name: value for name, value in vars(self).items() if name != "kept"}
 
-    def transformed(self, plan: winograd.Plan) -> Tensor | None:
+    def transformed(self, plan: winograd.Plan, dealt: bool) -> Tensor | None:
         weight, f = self.weight.detach(), plan.m.f
-        if plan.b * plan.m.tiles(plan.h, plan.w) >= MANY_TILES:
-            return pack(winograd.transform(weight, f), plan.tiles)
+        if dealt or plan.b * plan.m.tiles(plan.h, plan.w) >= MANY_TILES:
+            u = winograd.transform(weight, f)
+            return like_dealt(partial(pack, u, plan.tiles)) if dealt else pack(u, plan.tiles)
         if f > 1 or not self.keep:
             return None
-        key = (weight.data_ptr(), weight._version, weight.shape, plan.tiles)
+        key = (weight.data_ptr(), weight._version, weight.shape, plan.tiles, torch.get_num_threads())
         if self.kept is None or self.kept[0] != key:
             self.kept = None
             if 4 * weight.numel() * weight.element_size() > SHARE * measuring.free_memory():
@@ -115,15 +117,16 @@ class Tiled:
         return found
 
 
-def tiled(layer: nn.Module, x: Tensor, f: int = 1) -> Tiled | None:
-    """`layer` for maps like x, repeated to f times the sides, where Winograd's method is quicker."""
+def tiled(layer: nn.Module, x: Tensor, f: int = 1, *, dealt: bool = False) -> Tiled | None:
+    """`layer` for maps like x, repeated to f times the sides, where Winograd's method is quicker. `dealt`:
+    its bands will be dealt out to threads of their own."""
     if not isinstance(layer, Conv3x3) or x.ndim != 4 or not ours(x, layer.weight, layer.bias):
         return None
     m, o = winograd.method(f), layer.out_channels
     if not worthwhile(o, layer.in_channels, len(x) * m.tiles(*x.shape[2:]), f):
         return None
     plan = winograd.plan(x, m)
-    weights = layer.transformed(plan)
+    weights = layer.transformed(plan, dealt)
     if weights is None:
         return None
     bias = None if layer.bias is None else winograd.spread(layer.bias.detach(), f)
@@ -147,7 +150,8 @@ def pack(u: Tensor, tiles: int) -> Tensor:
 
 
 def grouped(u: Tensor, tiles: int) -> Tensor:
-    """As oneDNN keeps them for exactly so many tiles. For other numbers it would rearrange them each time."""
+    """As oneDNN keeps them for exactly so many tiles and as many threads as there are. For others it may
+    rearrange them each time, which can take thirty times as long as the products."""
     places, _, c = u.shape
     size = [1, places * c, 1, tiles]
     u = u.view(-1, c, 1, 1)
