@@ -158,7 +158,7 @@ def test_the_asynchronous_client(server, cat):
 @pytest.mark.parametrize(
     ("body", "kind", "words", "param"),
     [
-        ({"size": "96x96"}, openai.BadRequestError, "128x128", None),
+        ({"size": "96x96"}, openai.BadRequestError, "128x128", "size"),
         ({"size": "large"}, openai.BadRequestError, "WIDTHxHEIGHT", "size"),
         ({"n": 0}, openai.BadRequestError, "n is 0", "n"),
         ({"n": 10**6}, openai.BadRequestError, "1..100", "n"),
@@ -168,8 +168,8 @@ def test_the_asynchronous_client(server, cat):
         ({"seed": -1}, openai.BadRequestError, "seed", "seed"),
         ({"seed": "7"}, openai.BadRequestError, "seed", "seed"),
         ({"num_steps": 2.5}, openai.BadRequestError, "num_steps", "num_steps"),
-        ({"sampler": "eular"}, openai.BadRequestError, "euler", None),
-        ({"options": {"eta": "much"}}, openai.BadRequestError, "eta", None),
+        ({"sampler": "eular"}, openai.BadRequestError, "euler", "sampler"),
+        ({"options": {"eta": "much"}}, openai.BadRequestError, "eta", "eta"),
         ({"options": {"image": {"path": "/etc/passwd"}}}, openai.BadRequestError, "path", "options"),
         ({"prompt": None}, openai.BadRequestError, "no prompt", "prompt"),
         ({"prompt": ["a"]}, openai.BadRequestError, "prompt", "prompt"),

@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
 
-from pictura.errors import PicturaError
+from pictura.errors import EngineError, ParameterError, PicturaError
 from pictura.history.database import begin
 from pictura.history.jobs import insert_job, jobs_row, settle, tell
 from pictura.history.store import Entry, History, insert_picture
@@ -141,7 +141,7 @@ class Claims:
                 if row.attempts >= MAX_ATTEMPTS:
                     told = f"its worker died {row.attempts} times while making it; try a smaller size"
                     connection.execute(update(tasks).where(here).values(fence=row.fence + 1))
-                    self._failed(connection, row.job_id, row.place, told, "EngineError")
+                    self._failed(connection, row.job_id, row.place, EngineError(told))
                     continue
                 if row.attempts and (mine or not idle):
                     break
@@ -224,7 +224,7 @@ class Claims:
             jobs_row(connection, task.job, lock=True)
             if connection.execute(select(tasks.c.seq).where(_own(task))).first() is None:
                 return False
-            self._failed(connection, task.job, task.index, str(error), type(error).__name__)
+            self._failed(connection, task.job, task.index, error)
             return True
 
     def give_back(self, held: Iterable[Task]) -> None:
@@ -245,7 +245,7 @@ class Claims:
                 jobs_row(connection, row.job_id, lock=True)
                 mine = and_(tasks.c.job_id == row.job_id, tasks.c.place == row.place)
                 connection.execute(update(tasks).where(mine).values(fence=row.fence + 1))
-                self._failed(connection, row.job_id, row.place, str(error), type(error).__name__)
+                self._failed(connection, row.job_id, row.place, error)
             return len(rows)
 
     # Who is there
@@ -300,11 +300,14 @@ class Claims:
         with begin(self.history.engine, reading=True) as connection:
             return {row.name: json.loads(row.description) for row in connection.execute(select(models))}
 
-    def _failed(self, connection: Connection, job: str, index: int, error: str, kind: str) -> None:
+    def _failed(self, connection: Connection, job: str, index: int, error: PicturaError) -> None:
         here = and_(tasks.c.job_id == job, tasks.c.place == index)
-        said = json.dumps({"error": error, "kind": kind})
-        connection.execute(update(tasks).where(here).values(state="failed", error=said, preview=None))
-        tell(connection, job, "failure", {"index": index, "error": error, "kind": kind})
+        said = {"error": str(error), "kind": type(error).__name__}
+        if isinstance(error, ParameterError):
+            said["parameter"] = error.parameter
+        ended = {"state": "failed", "error": json.dumps(said), "preview": None}
+        connection.execute(update(tasks).where(here).values(**ended))
+        tell(connection, job, "failure", {"index": index, **said})
         settle(connection, job)
 
 

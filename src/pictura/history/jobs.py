@@ -37,11 +37,12 @@ class KeyConflict(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Task `index` of a job could not be done; `error` as a user may read it."""
+    """Task `index` of a job could not be done; `error` as a user may read it, `parameter` if it was one."""
 
     index: int
     error: str
     kind: str
+    parameter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

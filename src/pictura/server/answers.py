@@ -10,7 +10,15 @@ from fastapi import Request as Asked
 from starlette.background import BackgroundTask
 
 from pictura import errors, presets
-from pictura.errors import Cancelled, EngineError, FileError, InputError, NotFound, PicturaError
+from pictura.errors import (
+    Cancelled,
+    EngineError,
+    FileError,
+    InputError,
+    NotFound,
+    ParameterError,
+    PicturaError,
+)
 from pictura.history import Entry
 from pictura.history.database import DatabaseError
 from pictura.history.jobs import ENDED, Failed, Job
@@ -91,8 +99,10 @@ def failure(failed: Failed) -> PicturaError:
     kind = getattr(errors, failed.kind, EngineError)
     if not (isinstance(kind, type) and issubclass(kind, PicturaError)):
         kind = EngineError
+    if kind is ParameterError:
+        return ParameterError(failed.error, parameter=failed.parameter or "request")
     if issubclass(kind, InputError) and kind is not NotFound:
-        kind = InputError  # a ParameterError without its parameter, which a task's failure does not say
+        kind = InputError
     return kind(failed.error)
 
 

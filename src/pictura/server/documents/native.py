@@ -70,6 +70,7 @@ class JobFailure(BaseModel):
     index: int
     error: str
     kind: str
+    parameter: str | None = None
 
 
 class Job(BaseModel):

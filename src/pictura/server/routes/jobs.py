@@ -11,7 +11,7 @@ from fastapi import Request as Asked
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from pictura.errors import ParameterError, shown
-from pictura.history.jobs import Job
+from pictura.history.jobs import Failed, Job
 from pictura.inputs import whole
 from pictura.request import MAX_SEED, Request, random_seed
 from pictura.server.bodies import parsed
@@ -86,6 +86,11 @@ async def _stream(serving: Service, id: str, after: int) -> AsyncIterator[str]:
         yield ": keep-alive\n\n" if told is None else told.text
 
 
+def _shown_failure(failed: Failed) -> dict[str, Any]:
+    said = {"index": failed.index, "error": failed.error, "kind": failed.kind}
+    return said if failed.parameter is None else {**said, "parameter": failed.parameter}
+
+
 def shown_job(job: Job, serving: Service) -> dict[str, Any]:
     """A job as clients see it."""
     return {
@@ -98,7 +103,7 @@ def shown_job(job: Job, serving: Service) -> dict[str, Any]:
             {"id": e.id, "index": e.index, "seed": e.request.seed, "url": serving.url(e.id)}
             for e in job.images
         ],
-        "failures": [{"index": f.index, "error": f.error, "kind": f.kind} for f in job.failures],
+        "failures": [_shown_failure(failed) for failed in job.failures],
     }
 
 
