@@ -21,7 +21,7 @@ from torch import Tensor
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 KEPT, STEP = 1 << 30, 64 << 20  # bytes of free memory kept at most; bytes fetched at a time
 LARGE = 8 << 20  # bytes from which on a tensor may have memory of its own
-HUGE = 128 << 20  # bytes from which on it is worth emptying what is kept before
+HUGE = 64 << 20  # bytes from which on it is worth emptying what is kept before
 
 
 @cache
