@@ -24,8 +24,9 @@ demo: $(VENV)/.local
 	$(BIN)/pictura generate $(DEMO) --seed 7 --show --out out/demo/
 	@echo "The pictures are in $(CURDIR)/out/demo:" && ls out/demo
 
+# Files run side by side in two processes: many tests wait for servers.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: $(VENV)/.dev $(VENV)/.dashai
 	$(BIN)/python -m pytest -q -m slow || [ $$? = 5 ]  # 5: there is none at present

@@ -12,7 +12,7 @@ import torch
 
 import pictura
 from pictura import loading
-from pictura.nn import kernels
+from pictura.nn import kernels, tiled
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
 import small_pipelines  # noqa: E402
@@ -29,7 +29,7 @@ def quick(model: Any) -> set[bool]:
     """Whether its linear layers are ours, of each network."""
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     return {
-        any(isinstance(m, (kernels.Linear, kernels.Conv3x3)) for m in network.modules())
+        any(isinstance(m, (kernels.Linear, tiled.Conv3x3)) for m in network.modules())
         for network in model.family.networks().values()
         if any(isinstance(m, kinds) for m in network.modules())
     }
