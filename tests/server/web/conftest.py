@@ -12,11 +12,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
+from serving import Server
+
 ROOT = Path(__file__).parents[3]
 WIDE = {"width": 1440, "height": 900}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of these tests alone: what a search of the page finds is what they drew."""
+    made = Server(tmp_path_factory.mktemp("web")).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")  # an open one leaves an event loop running, which others could not bear
 def browser() -> Iterator[Browser]:
     program = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
