@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def root_logger():
-    """distilabel has the root logger write to a queue and closes it: later records would have nowhere to go."""
+    """distilabel has the root logger write to a queue and closes it: later records could go nowhere."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
