@@ -24,9 +24,10 @@ demo: $(VENV)/.local
 	$(BIN)/pictura generate $(DEMO) --seed 7 --show --out out/demo/
 	@echo "The pictures are in $(CURDIR)/out/demo:" && ls out/demo
 
-# Files run side by side in two processes: many tests wait for servers.
+# Files run side by side in two processes, of one thread each: many tests wait for servers, and threads of small
+# networks would wait for each other.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: $(VENV)/.dev $(VENV)/.dashai
 	$(BIN)/python -m pytest -q -m slow || [ $$? = 5 ]  # 5: there is none at present
