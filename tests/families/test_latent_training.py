@@ -126,4 +126,5 @@ def test_preferences_count_as_diffusers_unet_errs():
     gained = {side: errors[side, True] - errors[side, False] for side in ("images", "losers")}
     inside = -1000 * (gained["images"] - gained["losers"])
     assert inside.abs().max() > 0.01
-    torch.testing.assert_close(loss.detach(), torch.log1p(torch.exp(-inside)).mean(), rtol=1e-4, atol=0)
+    # Beta multiplies a difference of errors, and with it what rounding leaves of them.
+    torch.testing.assert_close(loss.detach(), torch.log1p(torch.exp(-inside)).mean(), rtol=1e-3, atol=0)

@@ -258,7 +258,7 @@ def test_a_model_of_ones_own(tmp_path, scenes):
 def test_a_model_that_is_gone_is_offered_and_says_so(tmp_path, caplog):
     gone = offer(str(tmp_path / "gone"))
     assert "not known" in caplog.text
-    with pytest.raises(PicturaError, match="gone"):
+    with pytest.raises(PicturaError, match="is no folder and no file"):
         gone().generate("a cat")
 
 

@@ -183,4 +183,4 @@ def test_sizes_that_the_model_refuses(tiny):
     answer = httpx2.post(
         f"{tiny.url}/sdapi/v1/txt2img", json={"prompt": "a", "width": 33, "height": 32}, timeout=60
     )
-    assert answer.status_code == 400 and answer.json()["error"] == "InputError"
+    assert answer.status_code == 400 and answer.json()["error"] == "ParameterError"
