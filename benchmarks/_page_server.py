@@ -51,7 +51,7 @@ once are made **{gain:.2f} times** as fast as one at a time; the 3x that was hop
 takes {cost:.0f} ms longer over HTTP than in the process that asks: the job is stored, claimed, kept with its
 file, and found again.
 
-With {r["rows"]:,} pictures in the history a search answers within {slowest:.0f} ms (GET /api/images, 50 each):
+With {r["rows"]:,} pictures in the history a search answers within {slowest:.0f} ms (GET /api/images):
 
 {table(["looked for", "whole answer"], searches)}
 """

@@ -1,4 +1,6 @@
-"""Not yet part of `make bench`. `pictura serve` with 1 to 64 callers, beside FastAPI around a diffusers pipeline; latencies; search.
+"""`pictura serve` with 1 to 64 callers, beside FastAPI around a diffusers pipeline; latencies; search.
+
+Not part of `make bench` yet: its figures still want a quiet machine.
 
 Both servers have the same small Stable Diffusion with random weights and get the same requests: seeds, steps
 and guidance differ. Pictura's answers are on the disk and in its history before they are sent; the other
