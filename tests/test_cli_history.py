@@ -117,10 +117,15 @@ def test_rating_choosing_gathering(drawn: list[str], capsys: Capture) -> None:
     assert (rated["stars"], rated["note"]) == (3, "so red")
     assert [row["id"] for row in rows(capsys, "search", "--min-stars", "2")] == [drawn[0]]
     assert "1..5" in told(capsys, "rate", drawn[0], "--stars", "6", status=2)[1]
+    (bare,) = rows(capsys, "rate", drawn[0], "--stars", "0")
+    assert (bare["stars"], bare["note"]) == (None, "so red")
+    assert rows(capsys, "search", "--min-stars", "1") == []
     assert rows(capsys, "choose", drawn[1][:8], drawn[0][:8]) == [{"winner": drawn[1], "loser": drawn[0]}]
     told(capsys, "collect", "squares", drawn[0], drawn[1], drawn[2])
     told(capsys, "collect", "squares", drawn[2], "--out")
     assert told(capsys, "collections")[0] == "squares\t2\n"
+    assert 'collections: ["squares"]' in told(capsys, "show", drawn[0])[0].splitlines()
+    assert [row["collections"] for row in rows(capsys, "show", drawn[2])] == [[]]
     assert [r["id"] for r in rows(capsys, "search", "--collection", "squares")] == [drawn[1], drawn[0]]
 
 

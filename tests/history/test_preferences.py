@@ -43,6 +43,17 @@ def test_stars_are_pairs_where_they_differ_and_nobody_compared(history, cats):
     assert len(few) == 3 and few == said(history, per_prompt=2) and set(few) <= set(found)
 
 
+def test_stars_that_were_withdrawn_say_nothing(history, cats):
+    for entry, stars in zip(cats, (5, 1, 3), strict=False):
+        history.rate(entry.id, stars=stars)
+    history.rate(cats[0].id, stars=0)
+    assert said(history) == [(2, 1, "stars", 1)]
+    history.rate(cats[2].id, stars=0)
+    assert said(history) == []
+    history.rate(cats[0].id, stars=2)
+    assert said(history) == [(0, 1, "stars", 1)]
+
+
 def test_pictures_of_other_prompts_and_twins_are_no_pairs(history, cats, picture, tmp_path):
     dog, twin = history.add(picture("a dog")), history.add(picture("a cat", seed=0))
     history.choose(cats[0].id, dog.id)

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import event, select
 
 import pictura
 from pictura.errors import FileError, InputError, ParameterError
 from pictura.history import History
-from pictura.history.database import migrate
-from pictura.history.tables import METADATA
+from pictura.history.database import begin, migrate
+from pictura.history.jobs import Jobs
+from pictura.history.tables import METADATA, ratings
+from pictura.request import Request
 
 
 def prompts(page):
@@ -137,11 +140,26 @@ def test_ratings(history, picture):
     rated = history.rate(entry.id, note="the ears!")
     assert (rated.stars, rated.note) == (4, "the ears!")
     assert history.rate(entry.id, stars=1).note == "the ears!"
-    for wrong in (0, 6, True, 2.5, "5"):
+    for wrong in (-1, 6, True, False, 2.5, "5"):
         with pytest.raises(ParameterError, match="stars"):
             history.rate(entry.id, stars=wrong)
     with pytest.raises(InputError, match="no picture"):
         history.rate("f" * 32, stars=3)
+
+
+def test_stars_are_withdrawn_and_what_was_said_stays_recorded(history, picture):
+    entry = history.add(picture())
+    history.rate(entry.id, stars=4, note="the ears!")
+    assert [found.id for found in history.search(rated=True).entries] == [entry.id]
+    gone = history.rate(entry.id, stars=0)
+    assert (gone.stars, gone.note) == (None, "the ears!") and history.get(entry.id).stars is None
+    for filters in ({"rated": True}, {"min_stars": 1}, {"max_stars": 5}):
+        assert history.search(**filters).entries == ()
+    assert [found.id for found in history.search(rated=False).entries] == [entry.id]
+    with begin(history.engine, reading=True) as connection:
+        said = connection.execute(select(ratings.c.stars, ratings.c.note).order_by(ratings.c.seq)).all()
+    assert [tuple(row) for row in said] == [(4, "the ears!"), (0, None)]
+    assert history.rate(entry.id, stars=2).stars == 2
 
 
 def test_choices(history, picture):
@@ -161,7 +179,14 @@ def test_collections(history, picture):
     history.collect("best", a.id)
     history.collect("empty")
     assert history.collections() == {"best": 2, "empty": 0}
+    history.collect("a first one", b.id)
+    assert history.collections_of(a.id) == ("best",)
+    assert history.collections_of(b.id) == ("a first one", "best")
+    history.uncollect("a first one", b.id)
     history.uncollect("best", a.id)
+    assert history.collections_of(a.id) == ()
+    with pytest.raises(InputError, match="no picture"):
+        history.collections_of("f" * 32)
     assert [entry.id for entry in history.search(collection="best").entries] == [b.id]
     with pytest.raises(ParameterError):
         history.collect("")
@@ -214,6 +239,40 @@ def test_migrations_up_and_down_with_data(history, picture):
     migrate(history.engine)
     history.add(picture("after"))
     assert prompts(history.search("after")) == ["after"] and history.count() == 1
+
+
+def test_the_newest_schema_comes_and_goes_beside_data(history, picture):
+    entry, job = history.add(picture("before")), Jobs(history).submit([Request(prompt="a dog", model="toy")])
+    history.collect("best", entry.id)
+    for revision, there in (("0003", False), ("0004", True), ("0003", False), ("head", True)):
+        migrate(history.engine, revision)
+        names = {name["name"] for table in ("jobs", "collected") for name in _indexes(history, table)}
+        assert ({"ix_jobs_owner_status_seq", "ix_collected_picture_id"} <= names) is there
+        assert "ix_jobs_owner_seq" in names
+        assert history.collections_of(entry.id) == ("best",)
+        assert [found.id for found in Jobs(history).newest(owner=job.owner, status="queued")] == [job.id]
+
+
+def _indexes(history, table):
+    from sqlalchemy import inspect
+
+    return inspect(history.engine).get_indexes(table)
+
+
+def test_what_is_looked_for_often_has_an_index(tmp_path, picture):
+    with History(None, tmp_path) as history:
+        jobs, entry, asked = Jobs(history), history.add(picture()), []
+        event.listen(history.engine, "before_cursor_execute", lambda *said: asked.append(said[2:4]))
+        jobs.newest(owner="me", status="queued")
+        history.collections_of(entry.id)
+        for words, expected in (
+            ("status = ", "SEARCH jobs USING INDEX ix_jobs_owner_status_seq (owner=? AND status=?)"),
+            ("collected", "SEARCH collected USING INDEX ix_collected_picture_id (picture_id=?)"),
+        ):
+            (one,) = [said for said in asked if words in said[0]]
+            with history.engine.connect() as connection:
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {one[0]}", one[1]).all()
+            assert plan[0].detail == expected and not any("SCAN" in row.detail for row in plan), plan
 
 
 def test_the_migrations_make_the_tables_that_the_code_speaks_of(history):

@@ -69,7 +69,12 @@ def test_stars_notes_choices_and_collections(server, made):
     assert (rated.json()["stars"], rated.json()["note"]) == (4, "a <b>good</b> owl")
     assert server.request("PATCH", f"/api/images/{first}", json={"stars": 5}).json()["note"] is not None
     assert [item["id"] for item in search(server, job=made["id"], min_stars=5)["items"]] == [first]
-    for body in ({"stars": 6}, {"stars": "4"}, {"star": 4}, {"note": 4}, []):
+    for none in (0, None):
+        assert server.request("PATCH", f"/api/images/{first}", json={"stars": 5}).json()["stars"] == 5
+        bare = server.request("PATCH", f"/api/images/{first}", json={"stars": none}).json()
+        assert (bare["stars"], bare["note"]) == (None, "a <b>good</b> owl")
+        assert search(server, job=made["id"], rated=True)["items"] == []
+    for body in ({"stars": 6}, {"stars": -1}, {"stars": False}, {"stars": "4"}, {"star": 4}, {"note": 4}, []):
         assert server.request("PATCH", f"/api/images/{first}", json=body).status_code == 400
     pair = {"winner": first, "loser": second}
     assert server.request("POST", "/api/choices", json=pair).status_code == 201
@@ -78,7 +83,13 @@ def test_stars_notes_choices_and_collections(server, made):
     for id in (first, third):
         assert server.request("PUT", f"/api/collections/best owls/images/{id}").status_code == 200
     assert {"name": "best owls", "count": 2} in server.get("/api/collections").json()["items"]
+    server.request("PUT", f"/api/collections/a first one/images/{third}")
+    assert server.get(f"/api/images/{first}").json()["collections"] == ["best owls"]
+    assert server.get(f"/api/images/{second}").json()["collections"] == []
+    assert server.get(f"/api/images/{third}").json()["collections"] == ["a first one", "best owls"]
     server.request("DELETE", f"/api/collections/best owls/images/{third}")
+    rated = server.request("PATCH", f"/api/images/{third}", json={"note": "gone from one"}).json()
+    assert rated["collections"] == ["a first one"]
     assert [item["id"] for item in search(server, collection="best owls")["items"]] == [first]
 
 

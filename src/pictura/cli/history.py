@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Every picture that was made here: find, explain, rate it, make it again.",
                   no_args_is_help=True)  # fmt: skip
 
-StarsOption = Annotated[int | None, typer.Option(parser=number, metavar="1..5", help="How good it is.")]
+StarsOption = Annotated[
+    int | None, typer.Option(parser=number, metavar="0..5", help="How good it is; 0 withdraws its stars.")
+]
 
 
 @app.callback()
@@ -101,16 +103,19 @@ def show_picture(
     how = protocol(sys.stderr, wanted=show_pictures)
     with opened(database, folder) as history:
         entry = entry_of(history, id)
+        names = list(history.collections_of(entry.id))
     strict = not entry.details.get("ignored")
     ways = {"command": again.command(entry.request, strict=strict),
             "python": again.python(entry.request, strict=strict)}  # fmt: skip
     if as_json:
-        print(json.dumps(facts(entry) | ways))
+        print(json.dumps(facts(entry) | {"collections": names} | ways))
         return
     if how != "none":
         show(entry.picture().image, how)
     for name, value in _lines(entry):
         print(f"{name}: {value}")
+    if names:
+        print(f"collections: {_text(names)}")
     print(f"command: {ways['command']}\npython:")
     print("".join(f"    {line}\n" if line else "\n" for line in ways["python"].splitlines()), end="")
 
@@ -124,9 +129,9 @@ def rate(
     database: DatabaseOption = None,
     folder: FolderOption = None,
 ) -> None:
-    """Give a picture stars or a note; what is left out stays as it was."""
+    """Give a picture stars or a note, or withdraw its stars; what is left out stays as it was."""
     if stars is None and note is None:
-        raise InputError("there is nothing to rate with; give --stars 1..5 or --note TEXT")
+        raise InputError("there is nothing to rate with; give --stars 1..5, --stars 0 or --note TEXT")
     with opened(database, folder) as history:
         print_entries([history.rate(entry_of(history, id).id, stars=stars, note=note)], as_json)
 

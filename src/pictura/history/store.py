@@ -160,11 +160,16 @@ class History:
     # What people think of them
 
     def rate(self, id: str, *, stars: int | None = None, note: str | None = None) -> Entry:
-        """Give a picture 1 to 5 stars or a note; what is None stays as it was. ParameterError, InputError."""
+        """Give a picture 1 to 5 stars or a note; what is None stays as it was.
+
+        stars: 0 withdraws those it had, and it counts as never rated; what was said before stays recorded.
+        ParameterError, InputError.
+        """
         if stars is not None and (
-            isinstance(stars, bool) or not isinstance(stars, int) or not 1 <= stars <= 5
+            isinstance(stars, bool) or not isinstance(stars, int) or not 0 <= stars <= 5
         ):
-            raise ParameterError(f"stars is {shown(stars)}; give a whole number 1..5", parameter="stars")
+            message = f"stars is {shown(stars)}; give a whole number 1..5, or 0 to withdraw them"
+            raise ParameterError(message, parameter="stars")
         if note is not None:
             Request(prompt=note).validate()  # a text like any other
         changed = {name: value for name, value in (("stars", stars), ("note", note)) if value is not None}
@@ -172,7 +177,8 @@ class History:
             _row(connection, id)
             if changed:
                 connection.execute(insert(ratings).values(picture_id=id, made_at=now(), **changed))
-                connection.execute(update(pictures).where(pictures.c.id == id).values(**changed))
+                kept = {name: None if value == 0 else value for name, value in changed.items()}
+                connection.execute(update(pictures).where(pictures.c.id == id).values(**kept))
             return self.entry(_row(connection, id))
 
     def choose(self, winner: str, loser: str) -> None:
@@ -215,6 +221,13 @@ class History:
             seq = _collection(connection, name)
             inside = (collected.c.collection_seq == seq) & collected.c.picture_id.in_(ids)
             connection.execute(delete(collected).where(inside))
+
+    def collections_of(self, id: str) -> tuple[str, ...]:
+        """The names of the collections that a picture is in, in order. NotFound."""
+        wanted = select(collections.c.name).join(collected).where(collected.c.picture_id == id)
+        with begin(self.engine, reading=True) as connection:
+            _row(connection, id)
+            return tuple(connection.execute(wanted.order_by(collections.c.name)).scalars())
 
     def collections(self) -> dict[str, int]:
         """How many pictures each has, by name."""

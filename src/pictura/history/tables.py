@@ -58,7 +58,7 @@ pictures = Table(
     Column("sampler", Text, nullable=True),
     Column("request", Text, nullable=False),  # JSON, whole
     Column("details", Text, nullable=False),  # JSON: version, notes, ignored, timings
-    Column("stars", SmallInteger, nullable=True),  # the last of `ratings`
+    Column("stars", SmallInteger, nullable=True),  # the last of `ratings`, NULL where that withdrew them
     Column("note", Text, nullable=True),
     UniqueConstraint("job_id", "job_index"),  # however often it was made, it is there once
     Index("ix_pictures_model_seq", "model", "seq"),
@@ -72,7 +72,7 @@ ratings = Table(
     METADATA,
     _seq(),
     Column("picture_id", String(32), ForeignKey("pictures.id"), nullable=False, index=True),
-    Column("stars", SmallInteger, nullable=True),
+    Column("stars", SmallInteger, nullable=True),  # 0: they were withdrawn
     Column("note", Text, nullable=True),
     Column("made_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,
@@ -101,7 +101,7 @@ collected = Table(
     "collected",
     METADATA,
     Column("collection_seq", Big, ForeignKey("collections.seq"), primary_key=True),
-    Column("picture_id", String(32), ForeignKey("pictures.id"), primary_key=True),
+    Column("picture_id", String(32), ForeignKey("pictures.id"), primary_key=True, index=True),
 )
 
 jobs = Table(
@@ -119,6 +119,7 @@ jobs = Table(
     Column("watched", Boolean, nullable=False, server_default=false()),  # somebody looks: previews are wanted
     UniqueConstraint("owner", "idempotency_key"),
     Index("ix_jobs_owner_seq", "owner", "seq"),
+    Index("ix_jobs_owner_status_seq", "owner", "status", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -76,6 +77,82 @@ def test_a_picture_says_what_made_it(server, drawn, look) -> None:
     expect(page.locator(".tile-stars").last).to_have_text("★★★★")
     (image,) = server.get("/api/images", params={"collection": "rockets"}).json()["items"]
     assert (image["stars"], image["note"]) == (4, "good flames")
+
+
+def test_stars_are_withdrawn_by_mouse_and_by_keys(server, drawn, look, accessible) -> None:
+    page = look(server).go("#/gallery?query=rocket+yellow&seed=9")
+    page.locator(".tile a").first.click()
+    dialog = page.get_by_role("dialog", name="Picture")
+    star = {number: dialog.get_by_role("radio", name=f"{number} star") for number in range(1, 6)}
+    away = dialog.get_by_role("button", name="Withdraw the stars")
+    said = page.locator("#said")
+    id = page.url.rpartition("/")[2].partition("?")[0]
+
+    def none_left() -> None:
+        expect(said).to_have_text("Stars withdrawn.")
+        expect(dialog.get_by_role("radio", checked=True)).to_have_count(0)
+        expect(dialog.locator(".star.on")).to_have_count(0)
+        expect(away).to_be_hidden()
+        assert server.get(f"/api/images/{id}").json()["stars"] is None
+
+    def given(number: int) -> None:
+        expect(said).to_have_text(f"{number} star" if number == 1 else f"{number} stars.")
+        expect(dialog.locator(".star.on")).to_have_count(number)
+        expect(star[number]).to_be_checked()
+        assert server.get(f"/api/images/{id}").json()["stars"] == number
+
+    expect(dialog.get_by_role("button", name="Collect")).to_be_visible()  # it has loaded
+    page.keyboard.press("2")
+    given(2)
+    marks = dialog.locator(".star")
+    marks.nth(3).click()
+    given(4)
+    accessible(page)
+    marks.nth(3).click()  # the star that is set
+    none_left()
+    star[2].focus()
+    page.keyboard.press("Space")
+    given(2)
+    page.keyboard.press("ArrowRight")  # among the stars, not to the next picture
+    given(3)
+    page.keyboard.press("0")
+    none_left()
+    page.keyboard.press("0")
+    expect(said).to_have_text("There are no stars.")
+    page.keyboard.press("5")
+    given(5)
+    away.focus()
+    page.keyboard.press("Enter")
+    none_left()
+    expect(star[1]).to_be_focused()  # not lost with the button
+    page.keyboard.press("Escape")
+    expect(page.locator(".tile-stars").first).to_have_text("")
+
+
+def test_a_picture_shows_all_the_collections_it_is_in(server, drawn, look, accessible) -> None:
+    id, names = drawn[1]["id"], ("<i>slanted</i>/%2e & more", "another one")
+    for name in names:
+        place = f"/api/collections/{quote(name, safe='')}/images/{id}"
+        assert server.request("PUT", place).status_code == 200
+    page = look(server).go(f"#/picture/{id}")
+    dialog = page.get_by_role("dialog", name="Picture")
+    listed = dialog.get_by_role("list", name="In collections").get_by_role("listitem")
+    expect(listed).to_have_text(sorted(names))
+    accessible(page)
+    dialog.get_by_role("button", name=f"Take it out of {names[0]}").focus()
+    page.keyboard.press("Enter")
+    expect(listed).to_have_text([names[1]])
+    expect(dialog.get_by_role("button", name="Collect")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_label("Name", exact=True).fill(names[1])  # it is in there: nothing is shown twice
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast", has_text=f"Put into “{names[1]}”.")).to_be_visible()
+    expect(listed).to_have_text([names[1]])
+    page.reload()
+    expect(listed).to_have_text([names[1]])
+    dialog.get_by_role("button", name=f"Take it out of {names[1]}").click()
+    expect(listed).to_have_count(0)
+    assert server.get(f"/api/images/{id}").json()["collections"] == []
 
 
 def test_arrows_go_through_what_was_found(server, drawn, look) -> None:

@@ -107,6 +107,11 @@ class Image(BaseModel):
     sha256: str
 
 
+class WholeImage(Image):
+    model_config = example({**AN_IMAGE, "collections": ["favourites"]})
+    collections: list[str]
+
+
 class Images(BaseModel):
     model_config = example({"items": [AN_IMAGE], "next": None})
     items: list[Image]
@@ -121,7 +126,7 @@ class Pages(BaseModel):
 
 class Rating(BaseModel):
     model_config = example({"stars": 4, "note": "good light"}, closed=True)
-    stars: Annotated[int, Field(ge=1, le=5)] | None = None
+    stars: Annotated[int, Field(ge=0, le=5, description="0 or null withdraws them.")] | None = None
     note: Text | None = None
 
 

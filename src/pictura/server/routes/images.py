@@ -97,19 +97,20 @@ async def pages(
 
 @router.get("/images/{id}")
 async def get(id: str, serving: Serving) -> dict[str, Any]:
-    """Everything that made a picture."""
-    return shown_image(await serving.entry(id), serving)
+    """Everything that made a picture, and the collections it is in."""
+    return await _whole(await serving.entry(id), serving)
 
 
 @router.patch("/images/{id}")
 async def rate(id: str, asked: Asked, serving: Serving) -> dict[str, Any]:
-    """Give it `stars` (1 to 5) or a `note`; what is left out stays as it was."""
+    """Give it `stars` (1 to 5; 0 or null withdraws them) or a `note`; what is left out stays as it was."""
     body = _only(await json_object(asked), "stars", "note")
     note = body.get("note")
     if note is not None and not isinstance(note, str):
         raise ParameterError(f"note is {shown(note)}; give a text", parameter="note")
-    entry = await serving.thread(serving.history.rate, id, stars=body.get("stars"), note=note)
-    return shown_image(entry, serving)
+    stars = 0 if "stars" in body and body["stars"] is None else body.get("stars")
+    entry = await serving.thread(serving.history.rate, id, stars=stars, note=note)
+    return await _whole(entry, serving)
 
 
 @router.post("/images/{id}/replay")
@@ -151,14 +152,14 @@ async def collections(serving: Serving) -> dict[str, Any]:
     return {"items": [{"name": name, "count": count} for name, count in found.items()]}
 
 
-@router.put("/collections/{name}/images/{id}")
+@router.put("/collections/{name:path}/images/{id}")
 async def collect(name: str, id: str, serving: Serving) -> dict[str, str]:
     """Put a picture into a collection, which is made where there is none."""
     await serving.thread(serving.history.collect, name, id)
     return {"name": name, "id": id}
 
 
-@router.delete("/collections/{name}/images/{id}")
+@router.delete("/collections/{name:path}/images/{id}")
 async def uncollect(name: str, id: str, serving: Serving) -> dict[str, str]:
     """Take a picture out of a collection; it stays in the history."""
     await serving.thread(serving.history.uncollect, name, id)
@@ -198,6 +199,12 @@ def shown_image(entry: Entry, serving: Service) -> dict[str, Any]:
         "version": details.get("version"),
         "sha256": entry.sha256,
     }
+
+
+async def _whole(entry: Entry, serving: Service) -> dict[str, Any]:
+    """A picture that is looked at by itself."""
+    names = await serving.thread(serving.history.collections_of, entry.id)
+    return {**shown_image(entry, serving), "collections": list(names)}
 
 
 def _only(body: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

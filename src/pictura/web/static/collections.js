@@ -3,7 +3,7 @@
 import { patiently } from "./api.js";
 import { toast } from "./announce.js";
 import { dialog } from "./dialog.js";
-import { button, fill, h, uid } from "./dom.js";
+import { button, fill, h, uid, visible } from "./dom.js";
 import { loadCollections } from "./filters.js";
 
 /** The name of a collection, one there is or a new one; null where none was chosen. */
@@ -56,31 +56,48 @@ export async function collectDialog() {
   return asked.closed;
 }
 
-/** What collections a picture was put into from here, with a way out again. */
+/** The collections that a picture is in, with a way out of each and into others. */
 export function collectField(image) {
-  const box = h("div", { class: "row wrap" });
+  const chips = new Map(); // by name
+  const list = h("ul", { class: "row wrap", "aria-label": "In collections" });
+  const more = button("folder", "Collect", put);
+  const path = (name) =>
+    `/api/collections/${encodeURIComponent(name)}/images/${encodeURIComponent(image.id)}`;
+  function show(name) {
+    if (chips.has(name)) return;
+    const out = button("close", visible(name), () => take(name), {
+      class: "button chip",
+      hint: `Take it out of ${visible(name)}`,
+    });
+    chips.set(name, h("li", {}, out));
+    list.append(chips.get(name));
+    list.hidden = false;
+  }
   async function put() {
     const name = await collectDialog();
     if (!name) return;
-    const path = `/api/collections/${encodeURIComponent(name)}/images/${encodeURIComponent(image.id)}`;
     try {
-      await patiently("PUT", path);
+      await patiently("PUT", path(name));
     } catch (error) {
       return void toast(error.message, "bad");
     }
-    toast(`Put into “${name}”.`);
-    const chip = button(
-      "close",
-      name,
-      async () => {
-        await patiently("DELETE", path);
-        chip.remove();
-        toast(`Taken out of “${name}”.`);
-      },
-      { class: "button chip", hint: `Take it out of ${name}` },
-    );
-    box.prepend(chip);
+    toast(`Put into “${visible(name)}”.`);
+    show(name);
   }
-  box.append(button("folder", "Collect", put));
-  return box;
+  async function take(name) {
+    try {
+      await patiently("DELETE", path(name));
+    } catch (error) {
+      return void toast(error.message, "bad");
+    }
+    const had = chips.get(name)?.contains(document.activeElement);
+    chips.get(name)?.remove();
+    chips.delete(name);
+    list.hidden = chips.size === 0;
+    if (had) more.focus();
+    toast(`Taken out of “${visible(name)}”.`);
+  }
+  list.hidden = true;
+  image.collections.forEach(show);
+  return h("div", { class: "row wrap" }, list, more);
 }

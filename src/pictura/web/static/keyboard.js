@@ -42,6 +42,7 @@ const LIST = [
     [
       ["← →", "The one before, the one after"],
       ["1 – 5", "Give it stars"],
+      ["0", "Withdraw its stars"],
       ["Esc", "Close it"],
     ],
   ],

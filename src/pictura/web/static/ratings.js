@@ -2,7 +2,7 @@
 
 import { patiently } from "./api.js";
 import { announce, toast } from "./announce.js";
-import { h, uid } from "./dom.js";
+import { button, h, uid } from "./dom.js";
 import { channel } from "./store.js";
 
 const rated = channel();
@@ -21,9 +21,11 @@ export async function rate(id, values) {
   }
 }
 
-/** One to five stars. `.give(number)` gives them. */
+/** One to five stars; the same ones again withdraw them. `.give(number)` gives them, 0 takes them back. */
 export function starField(image) {
   const name = uid("stars");
+  let kept = image.stars;
+  let set = kept; // what is shown, while the server is told
   const inputs = [1, 2, 3, 4, 5].map((stars) =>
     h("input", {
       type: "radio",
@@ -32,26 +34,44 @@ export function starField(image) {
       class: "unseen",
       checked: image.stars === stars,
       "aria-label": `${stars} ${stars === 1 ? "star" : "stars"}`,
-      on: { change: () => give(stars) },
+      // A radio button that is set tells of a click only, one that was not of a change after it.
+      on: { change: (event) => event.target.checked && give(stars), click: () => set === stars && give(0) },
     }),
   );
   const marks = inputs.map((input) =>
     h("label", { class: "star" }, input, h("span", { "aria-hidden": "true" }, "★")),
   );
-  const box = h("fieldset", { class: "stars plain" }, h("legend", { class: "unseen" }, "Stars"), marks);
+  const withdraw = button("close", "", () => give(0), {
+    class: "button bare stars-none",
+    hint: "Withdraw the stars",
+  });
+  const box = h(
+    "fieldset",
+    { class: "stars plain" },
+    h("legend", { class: "unseen" }, "Stars"),
+    marks,
+    withdraw,
+  );
   function show(stars) {
+    set = stars;
+    if (document.activeElement === withdraw && !stars) inputs[0].focus(); // it goes, the focus stays near
+    withdraw.hidden = !stars;
     inputs.forEach((input, at) => {
       input.checked = at + 1 === stars;
       marks[at].classList.toggle("on", at < (stars ?? 0));
     });
   }
   async function give(stars) {
-    show(stars);
+    if (!stars && !set) return void announce("There are no stars.");
+    show(stars || null);
     const now = await rate(image.id, { stars });
-    if (now) announce(`${stars} ${stars === 1 ? "star" : "stars"}.`);
-    show((now ?? image).stars);
+    if (now) {
+      announce(stars ? `${stars} ${stars === 1 ? "star" : "stars"}.` : "Stars withdrawn.");
+      kept = now.stars;
+    }
+    show(kept);
   }
-  show(image.stars);
+  show(kept);
   return Object.assign(box, { give });
 }
 

@@ -145,10 +145,11 @@ function show(here, image) {
 }
 
 function keys(event, stars, turn) {
-  if (!isPlain(event) || event.target.closest("[role=tablist], input[type=radio]")) return;
+  if (!isPlain(event)) return;
+  const own = event.target.closest("[role=tablist], input[type=radio]"); // has arrows of its own
   const does =
-    { ArrowLeft: () => turn(-1), ArrowRight: () => turn(1) }[event.key] ??
-    (/^[1-5]$/.test(event.key) ? () => stars.give(Number(event.key)) : null);
+    (own ? null : { ArrowLeft: () => turn(-1), ArrowRight: () => turn(1) }[event.key]) ??
+    (/^[0-5]$/.test(event.key) ? () => stars.give(Number(event.key)) : null);
   if (!does) return;
   event.preventDefault();
   does();
