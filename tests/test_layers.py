@@ -32,7 +32,7 @@ engine
 datasets
 text nn formats device
 options
-discovery limits workers
+discovery lazy limits workers
 attachments measuring columns arrow
 picture
 request

@@ -11,8 +11,10 @@ line's help and the remote providers never wait for torch.
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pictura.lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -63,16 +65,11 @@ if TYPE_CHECKING:
     from pictura.task import TextToImage
     from pictura.text.wording import combinations
 
+_named, _ = lazy(__name__, _HOME)
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"pictura.{name}")
-    else:
-        raise AttributeError(f"module 'pictura' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    return import_module(f"pictura.{name}") if name in _MODULES else _named(name)
 
 
 def __dir__() -> list[str]:

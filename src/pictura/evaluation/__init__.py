@@ -11,20 +11,14 @@ the caption, `scorers/` choose the best of several pictures, `metrics/` measure 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pictura.lazy import lazy
 
 if TYPE_CHECKING:
     from .composition import judge
     from .run import evaluate
 
 __all__ = ["evaluate", "judge"]
-
-
-def __getattr__(name: str) -> Any:
-    """Looked up when used, so that finding a metric or scorer does not load the rest."""
-    import importlib
-
-    homes = {"evaluate": "run", "judge": "composition"}
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{homes[name]}", __name__), name)
+# Looked up when used, so that finding a metric or scorer does not load the rest.
+__getattr__, __dir__ = lazy(__name__, {"evaluate": ".run", "judge": ".composition"})

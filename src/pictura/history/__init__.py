@@ -15,9 +15,10 @@ is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pictura.history.entries import Entry, Page
+from pictura.lazy import lazy
 
 if TYPE_CHECKING:
     from pictura.history.store import History
@@ -26,11 +27,4 @@ __all__ = ["OFF", "Entry", "History", "Page"]
 
 OFF = frozenset({"off", "no", "0", "false"})  # what PICTURA_HISTORY says where nothing is to be kept
 
-
-def __getattr__(name: str) -> Any:
-    if name != "History":
-        raise AttributeError(f"module 'pictura.history' has no attribute {name!r}")
-    from pictura.history.store import History
-
-    globals()[name] = History
-    return History
+__getattr__, __dir__ = lazy(__name__, {"History": ".store"})

@@ -12,27 +12,17 @@ nor torch; without DashAI the classes stand on the same interface, see `base`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from pictura.lazy import lazy
 
 _HOMES = {
-    "PicturaGanCls": "models",
-    "PicturaModel": "models",
-    "PicturaScenes": "models",
-    "Process": "alone",
-    "TextToImageGenerationTask": "task",
-    "offer": "models",
-    "processes": "alone",
-    "run": "alone",
+    "PicturaGanCls": ".models",
+    "PicturaModel": ".models",
+    "PicturaScenes": ".models",
+    "Process": ".alone",
+    "TextToImageGenerationTask": ".task",
+    "offer": ".models",
+    "processes": ".alone",
+    "run": ".alone",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -9,24 +9,14 @@ The models need no distilabel: without it they stand on the same interface, see 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from pictura.lazy import lazy
 
 _HOMES = {
-    "AsyncPicturaImageGeneration": "models",
-    "PicturaImageGeneration": "models",
-    "InferenceEndpointsImageGeneration": "gallery",
-    "OpenAIImageGeneration": "gallery",
-    "ImageGeneration": "task",
+    "AsyncPicturaImageGeneration": ".models",
+    "PicturaImageGeneration": ".models",
+    "InferenceEndpointsImageGeneration": ".gallery",
+    "OpenAIImageGeneration": ".gallery",
+    "ImageGeneration": ".task",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+__getattr__, __dir__ = lazy(__name__, _HOMES)
