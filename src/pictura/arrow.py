@@ -7,10 +7,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-__all__ = ["GROUP", "Row", "dataset_files", "features", "record_batches", "schema"]
+from pictura.request import Request
 
+__all__ = ["GROUP", "MADE", "SAID", "Row", "dataset_files", "facts", "features", "record_batches", "schema"]
+
+MADE = {  # columns of every data set of pictures: how each was asked for and made
+    "prompt": "string",
+    "negative_prompt": "string",
+    "seed": "int64",
+    "width": "int64",
+    "height": "int64",
+    "num_steps": "int64",
+    "guidance_scale": "float64",
+    "sampler": "string",
+    "schedule": "string",
+    "options": "string",  # JSON: models differ in what they take
+    "model": "string",
+    "model_digest": "string",
+    "version": "string",
+}
+SAID = {"notes": "list", "ignored": "list"}  # what was said while it was made
 GROUP = 100  # pictures of a record batch: what writing and reading hold in memory
 Row = tuple[Mapping[str, Any], str, bytes]  # facts, file name, PNG
+
+
+def facts(columns: Iterable[str], request: Request, size: tuple[int, int], **known: Any) -> dict[str, Any]:
+    """`columns` of a picture of this (w, h): what is `known`, and fields of its request."""
+    width, height = size
+    options = json.dumps(request.to_dict().get("options", {}), sort_keys=True)
+    known |= {"width": width, "height": height, "options": options}
+    return {name: known[name] if name in known else getattr(request, name) for name in columns}
 
 
 def features(columns: Mapping[str, str], scores: Sequence[str] = ()) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,42 +15,24 @@ __all__ = ["COLUMNS", "GROUP", "facts_of", "features", "record_batches", "schema
 COLUMNS = {
     "row": "int64",
     "repetition": "int64",
-    "prompt": "string",
-    "negative_prompt": "string",
-    "seed": "int64",
-    "width": "int64",
-    "height": "int64",
-    "num_steps": "int64",
-    "guidance_scale": "float64",
-    "sampler": "string",
-    "schedule": "string",
-    "options": "string",  # JSON: models differ in what they take
-    "model": "string",
-    "model_digest": "string",
-    "version": "string",
+    **arrow.MADE,
     "content_hash": "string",
-    "notes": "list",
-    "ignored": "list",
+    **arrow.SAID,
 }
 
 
 def facts_of(picture: Picture, item: Item, content: bytes) -> dict[str, Any]:
     """Every column of a picture but its scores."""
-    request = picture.request
-    width, height = picture.image.size
     values = {
         "row": item.row,
         "repetition": item.repetition,
-        "width": width,
-        "height": height,
-        "options": json.dumps(request.to_dict().get("options", {}), sort_keys=True),
         "model_digest": picture.model_digest,
         "version": picture.version,
         "content_hash": content.hex(),
         "notes": list(picture.notes),
         "ignored": list(picture.ignored),
     }
-    return {name: values[name] if name in values else getattr(request, name) for name in COLUMNS}
+    return arrow.facts(COLUMNS, picture.request, picture.image.size, **values)
 
 
 def features(plan: Plan) -> dict[str, Any]:

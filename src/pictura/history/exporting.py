@@ -32,24 +32,11 @@ SHARD = 500 << 20  # bytes of pictures in one Arrow file
 COLUMNS = {
     "id": "string",
     "made_at": "string",  # ISO 8601, UTC
-    "prompt": "string",
-    "negative_prompt": "string",
-    "seed": "int64",
-    "width": "int64",
-    "height": "int64",
-    "num_steps": "int64",
-    "guidance_scale": "float64",
-    "sampler": "string",
-    "schedule": "string",
-    "options": "string",  # JSON: models differ in what they take
-    "model": "string",
-    "model_digest": "string",
-    "version": "string",
+    **arrow.MADE,
     "sha256": "string",
     "stars": "int64",
     "note": "string",
-    "notes": "list",
-    "ignored": "list",
+    **arrow.SAID,
 }
 
 
@@ -103,19 +90,15 @@ def zipped(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 def facts(entry: Entry) -> dict[str, Any]:
     """Every column of a picture."""
-    request, (width, height) = entry.request, entry.size
     made_at = datetime.fromtimestamp(entry.made_at / 1e6, UTC)
-    known = {
+    known = {name: getattr(entry, name) for name in ("id", "model_digest", "sha256", "stars", "note")}
+    known |= {
         "made_at": made_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "width": width,
-        "height": height,
-        "options": json.dumps(request.to_dict().get("options", {}), sort_keys=True),
         "version": entry.details.get("version"),
         "notes": list(entry.details.get("notes", ())),
         "ignored": list(entry.details.get("ignored", ())),
-        **{name: getattr(entry, name) for name in ("id", "model_digest", "sha256", "stars", "note")},
     }
-    return {name: known[name] if name in known else getattr(request, name) for name in COLUMNS}
+    return arrow.facts(COLUMNS, entry.request, entry.size, **known)
 
 
 Sound = tuple[Entry, bytes]  # with its file, which is what was stored
