@@ -30,6 +30,27 @@ def operations(document):
     ]
 
 
+def test_it_has_every_route_that_answers(document, tmp_path):
+    from pictura.server.app import create_app
+    from pictura.server.settings import Settings
+
+    app = create_app(Settings(folder=tmp_path))
+    routes = [*app.state.routes, *(route for route in app.routes if hasattr(route, "path"))]
+    told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    answers = {(m, route.path_format) for route in routes for m in route.methods if m != "HEAD"}
+    assert answers == told
+    assert {("GET", "/"), ("POST", "/"), ("GET", "/static/{path}"), ("GET", "/openapi.json")} < told
+
+
+def test_each_kind_of_file_of_the_page_is_told(server, document):
+    from pictura.web import FOLDER
+
+    told = document["paths"]["/static/{path}"]["get"]["responses"]["200"]["content"]
+    files = [file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*.*")]
+    kinds = {server.get(f"/static/{name}").headers["content-type"].partition(";")[0] for name in files}
+    assert kinds == set(told)
+
+
 def test_every_operation_is_described(document):
     schemas = document["components"]["schemas"]
     for name, said in operations(document):

@@ -29,7 +29,8 @@ SECURITY = {
     "api_key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
 WORDS = """Text to pictures. Without keys the server answers on loopback only; with keys every route but
-picture files, `/healthz` and `/readyz` needs one."""
+picture files, the page's own, `/healthz` and `/readyz` needs one. Every GET answers HEAD as well, streams of
+events excepted, and a slash at the end of a path changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,10 @@ def operations() -> dict[tuple[str, str], Operation]:
         ("get", "/images/{id}.jpeg"): Operation(types=("image/jpeg",)),
         ("get", "/images/{id}.webp"): Operation(types=("image/webp",)),
         ("get", "/images/{id}/thumbnail"): Operation(types=("image/webp",)),
+        ("get", "/"): Operation(types=("text/html",)),
+        ("get", "/static/{path}"): Operation(
+            types=("text/html", "text/css", "text/javascript", "image/svg+xml")
+        ),
         ("get", "/healthz"): Operation(gives=native.Status),
         ("get", "/readyz"): Operation(gives=native.Status),
         ("get", "/metrics"): Operation(types=("text/plain",)),
@@ -123,13 +128,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
     _, schemas = models_json_schema(inputs, ref_template=REF)
     document["components"] = {"schemas": schemas["$defs"], "securitySchemes": SECURITY}
     document["security"] = [{}, *({name: []} for name in SECURITY)]
+    itself = {"description": "OpenAPI 3.1", "content": {JSON: {"schema": {"type": "object"}}}}
+    document["paths"]["/openapi.json"] = {
+        "get": {"summary": "What you read here.", "tags": ["about"], "responses": {"200": itself}}
+    }
     for path, methods in document["paths"].items():
         for method, said in methods.items():
             _complete(said, path, known.get((method, path), Operation()))
-    page = {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}}
-    document["paths"]["/"]["get"] = {
-        "summary": "The page", "tags": ["page"], "responses": page, "security": [],
-    }  # fmt: skip
     return document
 
 

@@ -23,7 +23,7 @@ from pictura.server.automatic import picture_in
 from pictura.server.bodies import parsed
 from pictura.server.fields import Fields, common
 from pictura.server.guard import Caller
-from pictura.server.routes import caller, post, service
+from pictura.server.routes import caller, service
 from pictura.server.service import Service
 
 router = APIRouter(tags=["huggingface"])
@@ -38,7 +38,7 @@ KNOWN = {
 MAX_HEADER = 4000  # characters; clients refuse longer ones
 
 
-@post(router, "/models/{name:path}", response_class=Response)
+@router.post("/models/{name:path}", response_class=Response)
 async def named(name: str, asked: Asked, serving: Serving, calling: Calling) -> Response:
     """Make a picture with the model of this name."""
     return await _picture(name.rstrip("/"), asked, serving, calling)

@@ -20,7 +20,7 @@ from pictura.server.answers import Call
 from pictura.server.bodies import parsed
 from pictura.server.fields import Fields
 from pictura.server.guard import Caller
-from pictura.server.routes import caller, post, service
+from pictura.server.routes import caller, service
 from pictura.server.service import Service
 
 router = APIRouter(tags=["openai"])
@@ -30,33 +30,33 @@ Calling = Annotated[Caller, Depends(caller)]
 STARTED = int(time.time())
 
 
-@post(router, "/v1/images/generations")
+@router.post("/v1/images/generations")
 async def generations(asked: Asked, serving: Serving, calling: Calling) -> Response:
     """Make pictures from a prompt."""
     call = await Call.of(serving, asked, calling)
     return await _made(call, Fields(parsed(await asked.body())))
 
 
-@post(router, "/openai/deployments/{deployment}/images/generations")
+@router.post("/openai/deployments/{deployment}/images/generations")
 async def azure_generations(deployment: str, asked: Asked, serving: Serving, calling: Calling) -> Response:
     """Make pictures from a prompt: Azure's form, in which the deployment is the model."""
     call = await Call.of(serving, asked, calling)
     return await _made(call, Fields(parsed(await asked.body()) | {"model": deployment}))
 
 
-@post(router, "/v1/images/edits")
+@router.post("/v1/images/edits")
 async def edits(asked: Asked, serving: Serving, calling: Calling) -> Response:
     """Make pictures from a picture, a prompt and perhaps a mask, where the model can."""
     return await _edited(asked, serving, calling)
 
 
-@post(router, "/openai/deployments/{deployment}/images/edits")
+@router.post("/openai/deployments/{deployment}/images/edits")
 async def azure_edits(deployment: str, asked: Asked, serving: Serving, calling: Calling) -> Response:
     """The same in Azure's form."""
     return await _edited(asked, serving, calling, model=deployment)
 
 
-@post(router, "/v1/images/variations")
+@router.post("/v1/images/variations")
 async def variations(asked: Asked, serving: Serving, calling: Calling) -> Response:
     """Make pictures that are like a picture, where the model can start from one: an edit without words."""
     return await _edited(asked, serving, calling, prompt="")

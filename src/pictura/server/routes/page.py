@@ -8,16 +8,18 @@ from fastapi.responses import FileResponse
 from pictura.errors import NotFound, shown
 from pictura.web import FOLDER, HEADERS, INDEX
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(tags=["page"])
+
+FREE = {"security": []}  # for everybody
 
 
-@router.get("/")
+@router.get("/", response_class=FileResponse, openapi_extra=FREE)
 async def page() -> FileResponse:
     """The page."""
     return FileResponse(INDEX, headers=HEADERS)
 
 
-@router.get("/static/{path:path}")
+@router.get("/static/{path:path}", response_class=FileResponse, openapi_extra=FREE)
 async def file(path: str) -> FileResponse:
     """One of its files; NotFound for whatever is not in the folder."""
     place = FOLDER / path
