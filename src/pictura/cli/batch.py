@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.generate import RESERVED, ModelOption, number, sampler_names
+from pictura.cli.generate import RESERVED
+from pictura.cli.options import (
+    GuidanceOption,
+    ModelOption,
+    NegativeOption,
+    SamplerOption,
+    SettingsOption,
+    StepsOption,
+    StrictOption,
+    decimal,
+    whole,
+)
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
 from pictura.cli.show import progress, say
 from pictura.cli.wording import Style, Styles, Syntax, Wildcards, text_options
@@ -31,55 +42,29 @@ def batch(
         Path, typer.Option(metavar="DIR", help="A new folder, or one that the same command began.")
     ],
     model: ModelOption = "scenes",
-    images: Annotated[
-        int, typer.Option("--num", "-n", parser=number, metavar="INTEGER", help="Pictures for each row.")
-    ] = 1,
-    seed: Annotated[
-        int | None,
-        typer.Option(parser=number, metavar="INTEGER", help="Seed of the first row; row i has seed + i."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(parser=number, metavar="INTEGER", help="Denoising steps.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(parser=number, metavar="FLOAT", help="How hard to follow the prompt.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=sampler_names)
-    ] = None,
+    images: Annotated[int, whole("Pictures for each row.", "--num", "-n")] = 1,
+    seed: Annotated[int | None, whole("Seed of the first row; row i has seed + i.")] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    sampler: SamplerOption = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    negative: NegativeOption = None,
     style: Style = None,
     styles: Styles = None,
     wildcards: Wildcards = None,
     prompt_syntax: Syntax = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="An option of the model, such as schedule=karras.")
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict/--no-strict", help="Refuse what the model cannot use, or ignore it and say so."
-        ),
-    ] = True,
+    option: SettingsOption = None,
+    strict: StrictOption = True,
     format: Annotated[
         str, typer.Option(help="folder (PNG files and metadata.jsonl), parquet, webdataset or datasets.")
     ] = "folder",
-    shard: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="Pictures in one file of the other formats.")
-    ] = 1000,
-    best_of: Annotated[
-        int,
-        typer.Option(parser=number, metavar="INTEGER", help="Make so many for each picture, keep the best."),
-    ] = 1,
+    shard: Annotated[int, whole("Pictures in one file of the other formats.")] = 1000,
+    best_of: Annotated[int, whole("Make so many for each picture, keep the best.")] = 1,
     scorer: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Score every picture; the first chooses the best."),
     ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option(parser=number, metavar="FLOAT", help="Drop pictures that the first scorer likes less."),
-    ] = None,
+    min_score: Annotated[float | None, decimal("Drop pictures that the first scorer likes less.")] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", metavar="NAME", help="Drop what this filter refuses, such as blank."),
@@ -96,22 +81,12 @@ def batch(
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster; without it one on this machine.")
     ] = None,
-    actors: Annotated[
-        int | None,
-        typer.Option(
-            parser=number, metavar="INTEGER", help="Models on the cluster; one for each GPU or CPU."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="Pictures worked on at once by a model.")
-    ] = 16,
+    actors: Annotated[int | None, whole("Models on the cluster; one for each GPU or CPU.")] = None,
+    batch_size: Annotated[int, whole("Pictures worked on at once by a model.")] = 16,
     api: ApiOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(parser=number, metavar="INTEGER", help="Requests to a remote model at once."),
-    ] = None,
+    concurrency: Annotated[int | None, whole("Requests to a remote model at once.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Make pictures that failed before once more.")
     ] = False,

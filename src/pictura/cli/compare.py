@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pictura.cli.generate import OverwriteOption, SeedOption, ShowOption
-from pictura.cli.options import HistoryOption
+from pictura.cli.options import HistoryOption, OverwriteOption, SeedOption, ShowOption
 from pictura.cli.output import checked_file, free_path
 from pictura.cli.show import progress, protocol, say, show
 from pictura.errors import Cancelled, ParameterError, shown

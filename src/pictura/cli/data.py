@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pictura.cli.generate import number
+from pictura.cli.options import whole
 from pictura.cli.show import progress, say
 
 app = typer.Typer(help="Data sets to train and compare on.", no_args_is_help=True)
@@ -20,18 +20,14 @@ def options() -> None:
 
 @app.command()
 def scenes(
-    count: Annotated[int, typer.Option(parser=number, metavar="INTEGER", help="How many scenes to write.")],
+    count: Annotated[int, whole("How many scenes to write.")],
     out: Annotated[Path, typer.Option(help="A new folder, or one that this command began.", metavar="DIR")],
     format: Annotated[
         str, typer.Option(help="folder (imagefolder with metadata.jsonl), parquet or webdataset.")
     ] = "folder",
     split: Annotated[str, typer.Option(help="train, validation or held-out.")] = "train",
-    start: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="Number of the first scene.")
-    ] = 0,
-    shard: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="Scenes in one Parquet or tar file.")
-    ] = 1000,
+    start: Annotated[int, whole("Number of the first scene.")] = 0,
+    shard: Annotated[int, whole("Scenes in one Parquet or tar file.")] = 1000,
 ) -> None:
     """Write the emoji scenes as a data set that other tools can load.
 

@@ -8,10 +8,9 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from pictura.cli.options import LineOption
 from pictura.errors import PicturaError
 
 # What each extra brings; the first package stands for it.
@@ -32,9 +31,7 @@ EXTRAS = {
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-) -> int:
+def doctor(as_json: LineOption = False) -> int:
     """Look at this machine and at the built-in models; exit with 1 if one is damaged."""
     facts: dict[str, Any] = dict(examined())
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.generate import SeedOption, model_names, number
+from pictura.cli.options import SeedOption, model_names, whole
 from pictura.cli.show import progress, say
 from pictura.errors import Cancelled
 from pictura.options import parsed_options
@@ -40,9 +40,7 @@ def evaluate(
         ),
     ],
     suite: Annotated[str, typer.Option(help="Which prompts: scenes.")] = "scenes",
-    count: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="Pictures of each category.")
-    ] = 100,
+    count: Annotated[int, whole("Pictures of each category.")] = 100,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,

@@ -27,7 +27,25 @@ from pictura.cli.conditioning import (
     conditions,
     steering,
 )
-from pictura.cli.options import ConfigOption, DtypeOption, HistoryOption, LowMemoryOption, VariantOption
+from pictura.cli.options import (
+    ConfigOption,
+    DtypeOption,
+    GuidanceOption,
+    HistoryOption,
+    LowMemoryOption,
+    ModelOption,
+    NegativeOption,
+    OverwriteOption,
+    SamplerOption,
+    SeedOption,
+    SettingsOption,
+    ShowOption,
+    StepsOption,
+    StrictOption,
+    VariantOption,
+    number,
+    whole,
+)
 from pictura.cli.output import saver
 from pictura.cli.prompts import prompts_given
 from pictura.cli.service import ApiOption, BaseUrlOption, KeyOption, service_settings
@@ -51,47 +69,6 @@ if TYPE_CHECKING:
 
 RESERVED = set(Request.__dataclass_fields__) - {"schedule"}  # what options of the command line stand for
 
-
-def number(text: str) -> Any:
-    """An int or a float where `text` is one; otherwise the text, for `Request` to refuse in its own words."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def model_names(incomplete: str) -> list[str]:
-    from pictura import presets
-
-    return [name for name in presets.names() if name.startswith(incomplete)]
-
-
-def sampler_names(incomplete: str) -> list[str]:
-    from pictura import samplers
-
-    return [name for name in samplers.names() if name.startswith(incomplete)]
-
-
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A preset's name, a folder, a file, hf://owner/name, or a remote one: openai://NAME.",
-        autocompletion=model_names,
-    ),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(parser=number, metavar="INTEGER", help="Seed of the first picture; 7 gives 7, 8, ..."),
-]
-ShowOption = Annotated[
-    bool | None,
-    typer.Option("--show/--no-show", help="Draw pictures on the terminal; by default where there is one."),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Allow --out to replace a file.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one line of JSON for each picture on standard output.")
 ]
@@ -106,23 +83,15 @@ def generate(
     variant: VariantOption = None,
     dtype: DtypeOption = None,
     low_memory: LowMemoryOption = None,
-    images: Annotated[
-        int, typer.Option("--num", "-n", parser=number, metavar="INTEGER", help="Pictures for each prompt.")
-    ] = 1,
+    images: Annotated[int, whole("Pictures for each prompt.", "--num", "-n")] = 1,
     seed: SeedOption = None,
-    steps: Annotated[
-        int | None, typer.Option(parser=number, metavar="INTEGER", help="Denoising steps.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(parser=number, metavar="FLOAT", help="How hard to follow the prompt.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler, such as heun or dpmpp_2m.", autocompletion=sampler_names)
-    ] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    sampler: SamplerOption = None,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Width and height in pixels, or a shape such as 3:2.")
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    negative: NegativeOption = None,
     prompt_file: Annotated[
         str | None,
         typer.Option("--prompts", metavar="FILE|-", help="Read prompts, one a line; - is standard input."),
@@ -133,9 +102,7 @@ def generate(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     show_pictures: ShowOption = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="An option of the model, such as schedule=karras.")
-    ] = None,
+    option: SettingsOption = None,
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE:WEIGHT", help="Add a LoRA file at this weight.")
     ] = None,
@@ -155,12 +122,7 @@ def generate(
     prompt_syntax: Syntax = None,
     combinations: Combinations = False,
     embedding: Embeddings = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict/--no-strict", help="Refuse what the model cannot use, or ignore it and say so."
-        ),
-    ] = True,
+    strict: StrictOption = True,
     api: ApiOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,

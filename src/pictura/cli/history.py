@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pictura.cli import keeping
-from pictura.cli.generate import ShowOption, model_names, number
 from pictura.cli.histories import (
     CollectionOption,
     DatabaseOption,
@@ -28,7 +27,7 @@ from pictura.cli.histories import (
     print_entries,
     print_table,
 )
-from pictura.cli.options import DtypeOption
+from pictura.cli.options import DtypeOption, ShowOption, model_names, number, whole
 from pictura.cli.output import saver
 from pictura.cli.show import protocol, say, show
 from pictura.errors import InputError, ParameterError, shown
@@ -59,15 +58,13 @@ def search(
     min_stars: Annotated[
         int | None, typer.Option(parser=number, metavar="1..5", help="Rated so or better.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(parser=number, metavar="INTEGER", help="Of this seed.")] = None,
+    seed: Annotated[int | None, whole("Of this seed.")] = None,
     since: Annotated[
         str | None, typer.Option(metavar="WHEN", help="Made since 2026-11-21, 2026-11-21T20:15, or 7d ago.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="Made before.")] = None,
     collection: CollectionOption = None,
-    limit: Annotated[
-        int, typer.Option(parser=number, metavar="INTEGER", help="So many at most; 0 for all of them.")
-    ] = 20,
+    limit: Annotated[int, whole("So many at most; 0 for all of them.")] = 20,
     as_json: JsonOption = False,
     database: DatabaseOption = None,
     folder: FolderOption = None,

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pictura.cli.generate import model_names
-from pictura.cli.options import ConfigOption, VariantOption
+from pictura.cli.options import ConfigOption, LineOption, VariantOption, model_names
 from pictura.cli.service import described_service
 
 app = typer.Typer(help="Models that have a name, and what is known of them.", no_args_is_help=True)
@@ -89,7 +88,7 @@ def show_model(
     ],
     config: ConfigOption = None,
     variant: VariantOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: LineOption = False,
 ) -> None:
     """Print what is known of a model: family, version, size, what is missing, where it comes from."""
     from pictura.cli.described import described

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.generate import JsonOption, OverwriteOption, ShowOption, keep, teller
-from pictura.cli.options import DtypeOption, HistoryOption
+from pictura.cli.generate import JsonOption, keep, teller
+from pictura.cli.options import DtypeOption, HistoryOption, LineOption, OverwriteOption, ShowOption
 from pictura.cli.output import saver
 from pictura.cli.show import say
 from pictura.errors import FileError, shown
@@ -79,10 +79,7 @@ def tell_replay(name: str, found: Replay, as_json: bool) -> int:
     return 0 if found.identical else 1
 
 
-def inspect(
-    file: FileArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-) -> int:
+def inspect(file: FileArgument, as_json: LineOption = False) -> int:
     """Print how a picture was made, by Pictura or by a tool that writes AUTOMATIC1111's parameters."""
     from pictura.picture.metadata import read_metadata
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pictura.cli.generate import model_names, number
+from pictura.cli.options import decimal, model_names, whole
 from pictura.cli.show import progress, say
 from pictura.errors import Cancelled, FileError, InputError, ParameterError, TrainingError, shown
 
@@ -47,26 +47,11 @@ def train(
             metavar="MODEL", help="What is tuned: a name or a preset folder.", autocompletion=model_names
         ),
     ] = "scenes",
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            parser=number, metavar="INTEGER", help=f"Pairs to learn from; each {SEEN} times if not given."
-        ),
-    ] = None,
+    samples: Annotated[int | None, whole(f"Pairs to learn from; each {SEEN} times if not given.")] = None,
     beta: Annotated[
-        float | None,
-        typer.Option(
-            parser=number,
-            metavar="FLOAT",
-            help=f"How closely the tuned model is held to --model; {BETA} if not given.",
-        ),
+        float | None, decimal(f"How closely the tuned model is held to --model; {BETA} if not given.")
     ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            parser=number, metavar="FLOAT", help=f"Learning rate of the tuning; {RATE} if not given."
-        ),
-    ] = None,
+    rate: Annotated[float | None, decimal(f"Learning rate of the tuning; {RATE} if not given.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the run is kept; runs/NAME of what is given if not given."),
@@ -75,12 +60,7 @@ def train(
         bool, typer.Option("--resume/--no-resume", help="Go on from a run in --out, or refuse to touch it.")
     ] = True,
     processes: Annotated[
-        int | None,
-        typer.Option(
-            parser=number,
-            metavar="INTEGER",
-            help="Processes to share the work; the recipe's own if not given.",
-        ),
+        int | None, whole("Processes to share the work; the recipe's own if not given.")
     ] = None,
 ) -> None:
     """Train a model from a recipe, or by what people liked.
