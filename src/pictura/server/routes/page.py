@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
@@ -10,7 +12,7 @@ from pictura.web import FOLDER, HEADERS, INDEX
 
 router = APIRouter(tags=["page"])
 
-FREE = {"security": []}  # for everybody
+FREE: dict[str, Any] = {"security": []}  # for everybody
 
 
 @router.get("/", response_class=FileResponse, openapi_extra=FREE)
