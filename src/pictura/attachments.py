@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pictura.errors import FileError, ParameterError, shown
-from pictura.picture.files import atomic, cache_folder
+from pictura.picture.files import atomic, cache_folder, sha256
 from pictura.request import MAX_SIDE
 
 if TYPE_CHECKING:
@@ -247,8 +247,7 @@ def _hash(path: Path) -> str | None:
 
 @lru_cache(maxsize=256)
 def _hashed(path: str, size: int, changed: int, inode: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _read(path: str) -> bytes | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pictura.errors import FileError
+from pictura.picture.files import sync
 
 __all__ = ["AGAIN", "DROPPED", "FAILED", "KEPT", "Entry", "Ledger"]
 
@@ -207,11 +208,7 @@ class Ledger:
                 copy.execute("PRAGMA journal_mode=WAL")
             self.close()
             os.replace(fresh, self._path)
-            handle = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync(self._path.parent)
 
     def close(self) -> None:
         self._db.close()

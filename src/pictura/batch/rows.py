@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from pictura.errors import InputError, ParameterError, shown
 from pictura.request import Request
 
-__all__ = ["Row", "Source", "prompt_column", "row_of"]
+__all__ = ["Row", "Source", "digest_of", "prompt_column", "row_of"]
 
 PROMPTS = ("prompt", "prompts", "text", "caption")  # columns that hold the prompt, the first one there is
 COLUMNS = frozenset(field.name for field in fields(Request)) - {"prompt", "model"}
@@ -62,6 +63,15 @@ def prompt_column(columns: object, wanted: str | None, name: str) -> str:
         if column in known:
             return column
     raise InputError(f"{name} has no column of prompts among {_listed(known)}; name it with --column")
+
+
+def digest_of(rows: Iterable[Row]) -> str:
+    """A digest of what rows say, wherever they come from."""
+    total = hashlib.sha256()
+    for row in rows:
+        told = row.problem if row.request is None else row.request.to_json()
+        total.update(f"{told}\n".encode())
+    return total.hexdigest()
 
 
 def row_of(number: int, place: str, values: object, column: str | None, *, text: bool = False) -> Row:

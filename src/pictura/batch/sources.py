@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pictura.batch.rows import Row, Source, prompt_column, row_of
+from pictura.batch.rows import Row, Source, digest_of, prompt_column, row_of
 from pictura.errors import FileError, InputError, ParameterError, shown
 
 __all__ = ["open_source"]
@@ -183,11 +183,7 @@ class Listed:
 
     @cached_property
     def digest(self) -> str:
-        total = hashlib.sha256()
-        for row in self.rows():
-            told = row.problem if row.request is None else row.request.to_json()
-            total.update(f"{told}\n".encode())
-        return total.hexdigest()
+        return digest_of(self.rows())
 
     def count(self) -> int:
         return len(self.rows_given)

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from pictura.batch.plan import Plan
 from pictura.errors import FileError, shown
-from pictura.picture.files import hold
+from pictura.picture.files import hold, sync
 
 __all__ = ["Store"]
 
@@ -124,11 +124,7 @@ class Store:
         """Let every name that was given since the last time outlive a loss of power."""
         with told_full(self.out):
             for folder in self._dirty:
-                handle = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                sync(folder)
         self._dirty.clear()
 
     def discard(self, paths: Iterable[Path]) -> None:

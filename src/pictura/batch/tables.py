@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pictura.batch.rows import COLUMNS, Row, Source, prompt_column, row_of
+from pictura.batch.rows import COLUMNS, Row, Source, digest_of, prompt_column, row_of
 from pictura.errors import FileError, InputError, did_you_mean, shown
+from pictura.picture.files import sha256
 
 __all__ = ["cached", "dataset", "parquet", "saved"]
 
@@ -70,8 +71,7 @@ class Parquet:
 
     @cached_property
     def digest(self) -> str:
-        with open(self.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(self.path)
 
     def count(self) -> int:
         with self._opened() as file:
@@ -114,11 +114,7 @@ class Dataset:
     def digest(self) -> str:
         if self.said:
             return self.said
-        total = hashlib.sha256()
-        for row in self.rows():
-            told = row.problem if row.request is None else row.request.to_json()
-            total.update(f"{told}\n".encode())
-        return total.hexdigest()
+        return digest_of(self.rows())
 
     def count(self) -> int:
         prompt_column(self.found.column_names, self.wanted, self.name)

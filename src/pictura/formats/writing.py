@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pictura.formats.safetensors import DTYPES, Entry, as_bytes, fill
-from pictura.picture.files import atomic
+from pictura.picture.files import atomic, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -77,8 +77,7 @@ def digest(files: Iterable[Path]) -> str:
     """
     found = []
     for path in sorted(files):
-        with open(path, "rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        found.append(sha256(path))
     return _joined(found)
 
 

@@ -25,7 +25,7 @@ from pictura.errors import FileError, InputError, shown
 from pictura.history.blobs import Blobs, read
 from pictura.history.database import open_database
 from pictura.history.store import History
-from pictura.picture.files import atomic, hold
+from pictura.picture.files import atomic, hold, sync
 
 __all__ = ["Copied", "backup", "restore"]
 
@@ -169,7 +169,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)  # of one that was stopped
     yield part
     os.replace(part, folder / NAME)
-    _sync(folder)
+    sync(folder)
 
 
 @contextmanager
@@ -193,11 +193,3 @@ def _told(folder: Path) -> Iterator[None]:
         raise FileError(f"{shown(str(folder))} cannot be written to: {error.strerror or error}") from error
     except sqlite3.OperationalError as error:
         raise FileError(f"{shown(str(folder))} cannot be written to: {error}") from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pictura.errors import FileError
+from pictura.picture.files import sync
 
 __all__ = ["Blobs", "read"]
 
@@ -39,7 +40,7 @@ class Blobs:
         try:
             if not target.parent.is_dir():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _sync(target.parent.parent)
+                sync(target.parent.parent)
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -50,7 +51,7 @@ class Blobs:
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(part)
-            _sync(target.parent)
+            sync(target.parent)
         except OSError as error:
             reason = _FULL.get(error.errno or 0, error.strerror or str(error))
             raise FileError(f"a picture cannot be kept in {str(self.folder)!r}: {reason}") from error
@@ -84,11 +85,3 @@ def _touch(path: Path) -> None:
         os.utime(path)
     except PermissionError:  # of another user, whose it then is
         return
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

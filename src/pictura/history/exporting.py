@@ -23,7 +23,7 @@ from typing import Any
 from pictura import arrow
 from pictura.errors import FileError, ParameterError, did_you_mean, shown
 from pictura.history.entries import Entry
-from pictura.picture.files import atomic, hold
+from pictura.picture.files import atomic, hold, sha256
 
 __all__ = ["COLUMNS", "FORMATS", "Exported", "export", "facts", "zipped"]
 
@@ -145,7 +145,7 @@ def _write_folder(rows: Iterator[Sound], part: Path) -> int:
             name = _name(entry)
             wanted.add(name)
             lines.write(_line(entry))
-            if name not in there or _digest(part / name) != entry.sha256:
+            if name not in there or sha256(part / name) != entry.sha256:
                 (part / name).write_bytes(content)
     for name in there - wanted:  # an earlier attempt wanted others
         (part / name).unlink()
@@ -256,8 +256,3 @@ def _told(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileError(f"{shown(str(target))} cannot be written: {error.strerror or error}") from error
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

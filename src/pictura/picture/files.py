@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from pictura.errors import FileError
 
-__all__ = ["atomic", "cache_folder", "hold"]
+__all__ = ["atomic", "cache_folder", "hold", "sha256", "sync"]
 
 
 def cache_folder() -> Path:
@@ -58,6 +59,21 @@ def hold(file: BinaryIO | int) -> None:
         msvcrt.locking(file if isinstance(file, int) else file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sync(folder: str | os.PathLike[str]) -> None:
+    """Let the names of what lies in a folder outlive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The digest of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _publish(part: Path, target: Path, overwrite: bool) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "entries",
     "from_base64",
     "members",
+    "members_of",
     "said",
     "text_of",
 ]
@@ -172,6 +173,14 @@ def _kind(content: bytes) -> str:
 def members(value: object) -> Mapping[str, Any]:
     """A JSON object as a mapping; of anything else, an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def members_of(text: str) -> Mapping[str, Any]:
+    """The members of a JSON object in `text`; where there is none, an empty mapping."""
+    try:
+        return members(json.loads(text))
+    except (ValueError, RecursionError):
+        return {}
 
 
 def entries(value: object) -> list[Any]:

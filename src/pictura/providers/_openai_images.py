@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pictura.errors import ParameterError, ProviderError
 from pictura.options import Option
 from pictura.picture import Picture, Preview
-from pictura.providers._bodies import Events, decoded, entries, from_base64, members, rest_of_answer, said
+from pictura.providers._bodies import (
+    Events,
+    decoded,
+    entries,
+    from_base64,
+    members,
+    members_of,
+    rest_of_answer,
+    said,
+)
 from pictura.providers._calls import Call, Flow, Reply
 from pictura.providers._sent import IMAGE, MASK, attached, idempotency_key, multipart, options_of
 from pictura.providers._service import Found, Service
@@ -118,7 +126,7 @@ def found_in_stream(service: Service, call: Call) -> Flow[list[Found]]:
     while (event := (yield from events.next())) is not None:
         if event[1].strip() == "[DONE]":
             break
-        body = _object(event[1])
+        body = members_of(event[1])
         kind = str(body.get("type", event[0]))
         if kind.endswith(".partial_image"):
             yield from _preview(service, body)
@@ -137,10 +145,3 @@ def _preview(service: Service, body: Mapping[str, Any]) -> Flow[None]:
     index = body.get("partial_image_index")
     step = index + 1 if isinstance(index, int) else 1
     yield Preview(index=0, step=step, total=None, image=image)
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    try:
-        return members(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from functools import partial
@@ -32,7 +31,7 @@ from pictura.errors import (
 from pictura.options import Option
 from pictura.picture import Failure, Picture, Preview, Step
 from pictura.picture.metadata import Metadata, metadata_of
-from pictura.providers._bodies import Events, decoded, entries, from_base64, members
+from pictura.providers._bodies import Events, decoded, entries, from_base64, members, members_of
 from pictura.providers._calls import Flow, Undo, Wait
 from pictura.providers._sent import IMAGE, MASK, idempotency_key, options_of
 from pictura.providers._service import Found, Service
@@ -133,7 +132,7 @@ class Pictura(Service):
             try:
                 yield from self.ask(self.call("GET", f"{where}/events", stream=True, headers=headers))
                 while not told.ready and (event := (yield from events.next())) is not None:
-                    yield from self._happened(event[0], _object(event[1]), told, previews)
+                    yield from self._happened(event[0], members_of(event[1]), told, previews)
                     if told.waiting and not events.here:  # to fetch them ends the stream
                         break
             except ProviderError:
@@ -252,13 +251,6 @@ def _completed(said: Metadata, request: Request) -> dict[str, Any]:
     own = said.request.amended(model=request.model)
     open_ = {name: value for name, value in vars(own).items() if getattr(request, name) is None}
     return open_ | {"options": Options({**own.options, **request.options})}
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    try:
-        return members(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}
 
 
 PROVIDER = Pictura
