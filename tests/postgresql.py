@@ -20,7 +20,9 @@ def _program(name: str) -> str | None:
 class Postgres:
     """`start` makes it, `stop` ends it; `url(name)` is a database of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str = "pictura") -> None:
+        """user: the superuser, who may all; the server asks nobody for a password."""
+        self.user = user
         # Not in pytest's folder, which the user of the server may not enter.
         self.folder = Path(tempfile.mkdtemp(prefix="pictura-pg-"))
         self._quiet = {
@@ -38,14 +40,14 @@ class Postgres:
             subprocess.run(["chown", "postgres:postgres", self.folder], check=True)
         initdb, control = _program("initdb"), _program("pg_ctl")
         data, log = str(self.folder / "data"), str(self.folder / "log")
-        subprocess.run([*user, initdb, "-D", data, "-U", "pictura", "-A", "trust"], **self._quiet)
+        subprocess.run([*user, initdb, "-D", data, "-U", self.user, "-A", "trust"], **self._quiet)
         self._control = [*user, control, "-D", data, "-w", "-l", log]
         self._options = f"-k {self.folder} -c listen_addresses='' -c max_connections=60"
         subprocess.run([*self._control, "-o", self._options, "start"], **self._quiet)
         return self
 
     def url(self, name: str) -> str:
-        return f"postgresql://pictura@/{name}?host={self.folder}"
+        return f"postgresql://{self.user}@/{name}?host={self.folder}"
 
     def create(self, name: str) -> str:
         """The URL of a new, empty database."""

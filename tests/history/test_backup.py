@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import pictura
-from pictura.errors import FileError, InputError, NotFound
+from pictura.errors import FileError, NotFound
 from pictura.history import History
 from pictura.history.backup import backup, restore
 from pictura.history.checking import check
@@ -202,39 +202,6 @@ def test_a_restore_that_is_killed_is_begun_again(used, tmp_path, picture):
             shutil.rmtree(tmp_path / "new")
     restore(tmp_path / "backup", tmp_path / "new")
     assert len(whole(tmp_path / "new")) == 60
-
-
-def test_postgresql_is_dumped_by_its_own_tools(database, tmp_path, picture):
-    """As docs/tutorials/history.md says: first pg_dump, then the pictures."""
-    import psycopg
-
-    with History(database, tmp_path / "home") as history:
-        entry = history.add(picture("a cat", seed=3))
-        history.rate(entry.id, stars=4)
-        with pytest.raises(InputError, match="pg_dump"):
-            backup(history, tmp_path / "backup")
-    tools = {name: shutil.which(name) or _newest(name) for name in ("pg_dump", "pg_restore")}
-    dump = tmp_path / "history.dump"
-    subprocess.run([tools["pg_dump"], "--format=custom", f"--file={dump}", database], check=True)
-    shutil.copytree(tmp_path / "home" / "images", tmp_path / "saved")
-    place = database.replace("/history?", "/restored?")
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE restored")
-    try:
-        subprocess.run([tools["pg_restore"], f"--dbname={place}", "--no-owner", str(dump)], check=True)
-        shutil.copytree(tmp_path / "saved", tmp_path / "new" / "images")
-        with History(place, tmp_path / "new") as history:
-            assert check(history).sound
-            assert [(e.id, e.stars) for e in history.search("cat").entries] == [(entry.id, 4)]
-            history.add(picture(seed=4))  # numbers go on where they were
-            assert history.count() == 2
-    finally:
-        with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute("DROP DATABASE restored")
-
-
-def _newest(name):
-    return str(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[-1])
 
 
 # Whether it is whole

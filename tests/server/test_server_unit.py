@@ -111,7 +111,12 @@ class Service:
             place = {"StateDirectory": "lib", "CacheDirectory": "cache"}[name]
             (root / place / unit[name][0]).mkdir()
         environment = dict(put(value).split("=", 1) for value in unit["Environment"])
-        environment |= {"PATH": "/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+        environment |= {
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/nonexistent",
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+        }
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
         self.command = [*before, *shlex.split(put(unit["ExecStart"][0])), "--port", "0"]
         self.environment, self.umask = environment, int(unit["UMask"][0], 8)
