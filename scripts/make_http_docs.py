@@ -23,6 +23,7 @@ GROUPS = {
     "/v1": "OpenAI",
     "/openai": "OpenAI, as Azure has it",
     "/sdapi": "AUTOMATIC1111",
+    "/controlnet": "AUTOMATIC1111",
     "/models": "Hugging Face",
     "/": "The page, Hugging Face's default address, and the state of the server",
 }

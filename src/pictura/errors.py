@@ -83,6 +83,12 @@ class CheckpointError(PicturaError):
     """Weights that do not fit their network, or a file of weights that is not sound."""
 
 
+class OtherModel(CheckpointError):
+    """A LoRA or adapter that a request names is for another model than the request's."""
+
+    http_status = 422
+
+
 class ProviderError(PicturaError):
     """A remote model refused or did not answer.
 

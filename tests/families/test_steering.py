@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import save_file
 
 from pictura.attachments import attached
 from pictura.engine import solve
@@ -18,6 +17,7 @@ from pictura.errors import CheckpointError, ParameterError, PresetError
 from pictura.nn.controlnet import ControlNet
 from pictura.nn.t2i_adapter import T2IAdapter
 from pipelines import family_of, pipeline, redrawn, request_for
+from steering import control, ip_adapter
 
 SIZE = (48, 32)
 SAID = {"num_steps": 4, "seed": 3, "size": SIZE, "guidance_scale": 3.0, "sampler": "euler"}
@@ -71,12 +71,6 @@ def parts(pipe, *left_out):
     return {name: part for name, part in pipe.components.items() if name not in left_out}
 
 
-def control(pipe, folder, seed):
-    made = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 16))
-    redrawn(made, random.Random(seed)).save_pretrained(folder)
-    return made
-
-
 def test_controlnets(model, tmp_path):
     kind, pipe, family = model
     first, second = (control(pipe, tmp_path / name, seed) for seed, name in enumerate("ab"))
@@ -112,36 +106,6 @@ def test_t2i_adapters(model, tmp_path):
     expected = theirs_with(theirs, image=drawing(1), adapter_conditioning_scale=0.7)
     assert close(ours_with(family, control=[one]), expected) < 1e-4
     assert close(ours_with(family), expected) > 1e-2, "the adapter changes nothing"
-
-
-def ip_adapter(pipe, folder, rng, context):
-    """Files as published ones, and the same as diffusers takes them."""
-    config = transformers.CLIPVisionConfig(
-        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=16,
-        patch_size=4, projection_dim=12,
-    )  # fmt: skip
-    encoder = redrawn(transformers.CLIPVisionModelWithProjection(config), rng)
-    encoder.save_pretrained(folder / "image_encoder")
-    draw = torch.Generator().manual_seed(5)
-
-    def random_tensor(*shape):
-        return torch.randn(shape, generator=draw) * 0.2
-
-    projection = {
-        "proj.weight": random_tensor(4 * context, 12), "proj.bias": random_tensor(4 * context),
-        "norm.weight": 1 + random_tensor(context), "norm.bias": random_tensor(context),
-    }  # fmt: skip
-    keys, at = {}, 1
-    for name in pipe.unet.attn_processors:
-        if name.endswith("attn2.processor"):
-            width = pipe.unet.get_submodule(name.removesuffix(".processor")).to_q.weight.shape[0]
-            for part in ("to_k_ip", "to_v_ip"):
-                keys[f"{at}.{part}.weight"] = random_tensor(width, context)
-            at += 2
-    flat = {f"image_proj.{name}": value for name, value in projection.items()}
-    flat |= {f"ip_adapter.{name}": value for name, value in keys.items()}
-    save_file(flat, folder / "style.safetensors")
-    return encoder, {"image_proj": projection, "ip_adapter": keys}
 
 
 def test_ip_adapters(tmp_path):

@@ -32,6 +32,7 @@ def refused(*arguments, **environment):
         (("--database", "postgresql://me:secret@127.0.0.1:1/x"), "the database is not to be reached"),
         (("--database", "sqlite:////nonexistent/x.db"), "unable to open database file"),
         (("--loras", "/nonexistent"), "no folder"),
+        (("--adapters", "/nonexistent"), "no folder"),
         (("--grace", "1e999"), "--grace"),
     ],
 )

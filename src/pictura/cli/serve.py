@@ -62,6 +62,10 @@ def serve(
         float | None, typer.Option(min=0.1, help="Gigabytes that all models may take together.")
     ] = None,
     loras: Annotated[Path | None, typer.Option(help="A folder of LoRA files that requests may name.")] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(help="A folder of ControlNets, T2I- and IP-Adapters that requests may name."),
+    ] = None,
     cors: Annotated[
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="A site whose pages may ask, such as https://studio.example."),
@@ -94,6 +98,7 @@ def serve(
         address=address,
         memory=None if memory is None else int(memory * 1e9),
         loras=loras,
+        adapters=adapters,
         cors=tuple(cors or ()),
         grace=grace,
         log=log,

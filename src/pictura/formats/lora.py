@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pictura.errors import CheckpointError, shown
+from pictura.errors import CheckpointError, OtherModel, shown
 from pictura.formats import safetensors
 from pictura.formats.rules import Rule
 from pictura.formats.safetensors import Entry
@@ -90,7 +90,7 @@ def spellings(
 
 
 def read(path: Path, known: Mapping[str, tuple[Layer, ...]]) -> list[Change]:
-    """The file's changes; CheckpointError where it is no LoRA, or one for another model."""
+    """The file's changes; CheckpointError where it is no LoRA, OtherModel for one of another model."""
     entries = safetensors.header(path)
     groups: dict[str, dict[str, Entry]] = {}
     for name, entry in entries.items():
@@ -104,9 +104,9 @@ def read(path: Path, known: Mapping[str, tuple[Layer, ...]]) -> list[Change]:
     strange = [layer for layer in groups if layer not in known]
     if len(strange) == len(groups):
         few = ", ".join(shown(layer) for layer in strange[:2]) or "nothing"
-        raise CheckpointError(f"{str(path)!r} is no LoRA for this model; it is about {few}")
+        raise OtherModel(f"{str(path)!r} is no LoRA for this model; it is about {few}")
     if strange:
-        raise CheckpointError(
+        raise OtherModel(
             f"{str(path)!r} changes {shown(strange[0])}, which this model does not have; "
             "it belongs to another version of the model"
         )

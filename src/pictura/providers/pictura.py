@@ -47,7 +47,7 @@ _OPTIONS = (
 )
 _KINDS: Mapping[str, type[PicturaError]] = {
     kind.__name__: kind for kind in (CheckpointError, EngineError, InputError, OutOfMemory, PresetError)
-} | {"ParameterError": InputError}
+} | {"ParameterError": InputError, "OtherModel": CheckpointError}
 
 
 class Pictura(Service):

@@ -26,6 +26,7 @@ from pictura.server.routes import (
     about,
     automatic1111,
     automatic1111_lists,
+    controlnet,
     files,
     health,
     huggingface,
@@ -44,7 +45,8 @@ LONGER = 5  # seconds after the workers' grace for the last answers
 HEAD = 32 << 10  # bytes of the first line and all headers of a request
 ROUTERS = (
     jobs.router, images.router, about.router, files.router, health.router, metrics.router, openai.router,
-    huggingface.router, automatic1111.router, automatic1111_lists.router, page.router,
+    huggingface.router, automatic1111.router, automatic1111_lists.router,
+    controlnet.router, page.router,
 )  # fmt: skip
 
 

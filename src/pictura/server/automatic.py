@@ -7,11 +7,10 @@ is left out and told in `info`, and 512x512, their size for everything, is a mod
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +22,11 @@ from pictura.history.jobs import Job, Step
 from pictura.picture import infotext
 from pictura.request import Request
 from pictura.samplers.schedules import SCHEDULES
-from pictura.server import uploads
+from pictura.server import units, uploads
 from pictura.server.fields import Fields
 
 __all__ = [
-    "Desk", "Desks", "Found", "Running", "chosen_model", "info", "picture_in", "progress", "read",
+    "Desk", "Desks", "Found", "Running", "chosen_model", "info", "progress", "read",
     "sampler_names",
 ]  # fmt: skip
 
@@ -81,17 +80,25 @@ class Found:
     send: bool
 
 
-def read(fields: Fields, model: str, details: Mapping[str, Any], most: int) -> Found:
-    """The request of a body for txt2img or img2img. details: what the model can do; most: pictures."""
-    for name in ("script_name", "alwayson_scripts"):
-        if fields.get(name):
-            raise ParameterError(
-                f"{name} is {shown(fields.get(name))}; there are no scripts here", parameter=name
-            )
+def read(
+    fields: Fields,
+    model: str,
+    details: Mapping[str, Any],
+    most: int,
+    adapters: Mapping[str, Sequence[str]] | None = None,
+) -> Found:
+    """The request of a body for txt2img or img2img.
+
+    details: what the model can do; most: pictures; adapters: what is offered, as `Service.adapters` has it.
+    """
+    if script := fields.get("script_name"):
+        message = f"script_name is {shown(script)}; there are no scripts here"
+        raise ParameterError(message, parameter="script_name")
     sampler, schedule = _sampler(fields)
     seed = fields.whole("seed")
     width, height = fields.whole("width", 0), fields.whole("height", 0)
-    options = _options(fields, width, height)
+    size = _size(width, height, details)
+    options = _options(fields, width, height) | units.read(fields, adapters or {}, size)
     given = {
         "negative_prompt": fields.text("negative_prompt") or None,
         "seed": None if seed is not None and seed < 0 else seed,
@@ -99,7 +106,7 @@ def read(fields: Fields, model: str, details: Mapping[str, Any], most: int) -> F
         "guidance_scale": fields.number("cfg_scale"),
         "sampler": sampler,
         "schedule": schedule,
-        "size": _size(width, height, details),
+        "size": size,
     }
     usable = {"seed", *details.get("parameters", given)}
     unused = [name for name, value in given.items() if value is not None and name not in usable]
@@ -113,17 +120,6 @@ def read(fields: Fields, model: str, details: Mapping[str, Any], most: int) -> F
     return Found(
         request=request, count=count, ignored=tuple(unused), send=fields.flag("send_images") is not False
     )
-
-
-def picture_in(text: object, name: str) -> bytes:
-    """The content of base64 or a data URI; ParameterError for anything else, addresses included."""
-    if not isinstance(text, str):
-        raise ParameterError(f"{name} is {shown(text)}; give a picture as base64", parameter=name)
-    data = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise ParameterError(f"Invalid encoded image in {name}; give it as base64", parameter=name) from None
 
 
 def info(job: Job, found: Found, digest: str | None) -> str:
@@ -242,12 +238,12 @@ def _options(fields: Fields, width: int | None, height: int | None) -> dict[str,
         return found
     if not isinstance(images, list) or len(images) != 1:
         raise ParameterError("init_images is to hold one picture", parameter="init_images")
-    found["image"] = _resized(picture_in(images[0], "init_images"), "init_images", width, height)
+    found["image"] = _resized(uploads.picture_in(images[0], "init_images"), "init_images", width, height)
     if (strength := fields.number("denoising_strength")) is not None:
         found["strength"] = strength
     if fields.get("mask") is not None:
         invert = bool(fields.whole("inpainting_mask_invert", 0, 1))
-        found["mask"] = _mask(picture_in(fields.get("mask"), "mask"), width, height, invert)
+        found["mask"] = _mask(uploads.picture_in(fields.get("mask"), "mask"), width, height, invert)
     return found
 
 

@@ -123,7 +123,7 @@ def body_of(path: str, error: PicturaError, status: int) -> dict[str, Any]:
     if f"{path}/".startswith(("/v1/", "/openai/")):
         kind = "invalid_request_error" if status < 500 else "server_error"
         return {"error": {"message": message, "type": kind, "param": parameter, "code": _code(error, status)}}
-    if path.startswith("/sdapi/"):
+    if path.startswith(("/sdapi/", "/controlnet/")):
         return {"error": type(error).__name__, "detail": message, "body": "", "errors": message}
     if path == "/" or path.startswith("/models/"):
         return {"error": message}

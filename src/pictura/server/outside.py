@@ -1,7 +1,7 @@
 """Requests as strangers may write and read them: without places on this machine.
 
-Pictures stand in options by the digest that `POST /api/attachments` gave, files of LoRAs by their names in
-the folder that the server offers.
+Pictures stand in options by the digest that `POST /api/attachments` gave, files of LoRAs and adapters by
+their names in the folders that the server offers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 from pictura.errors import ParameterError, did_you_mean, shown
 from pictura.options import Option
 from pictura.request import Options, Request
+from pictura.server import adapters
 
-__all__ = ["lora_names", "placed", "refuse_names", "without_paths"]
+__all__ = ["lora_names", "placed", "refuse_names", "shown_options", "shown_request"]
 
 SUFFIX = ".safetensors"
+PLAIN = ("path", "sha256", "name")  # what may be a text: places that we put there, digests, offered names
 
 
 def lora_names(folder: Path | None) -> list[str]:
@@ -26,15 +28,31 @@ def lora_names(folder: Path | None) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}"))
 
 
-def placed(request: Request, folder: Path | None) -> Request:
-    """`request` from outside with the names of LoRAs as files here; ParameterError for a path of its own."""
-    options = request.options
-    _refuse_paths(options)
+def placed(request: Request, loras: Path | None, folder: Path | None = None) -> Request:
+    """`request` from outside with the names of LoRAs and adapters as files here.
+
+    loras, folder: of LoRAs, of adapters. ParameterError for a path of its own.
+    """
+    _refuse_paths(request.options)
+    options = adapters.placed_adapters(request.options, folder)
     given = options.get("lora")
-    if not isinstance(given, tuple):
-        return request
-    found = [_lora(one, folder) if isinstance(one, Mapping) and "name" in one else one for one in given]
-    return request.amended(options=Options({**options, "lora": found}))
+    if isinstance(given, tuple):
+        options["lora"] = [
+            _lora(one, loras) if isinstance(one, Mapping) and "name" in one else one for one in given
+        ]
+    return request.amended(options=Options(options))
+
+
+def shown_request(request: Request, folder: Path | None = None) -> dict[str, Any]:
+    """A request as it goes out. folder: of adapters."""
+    options = shown_options(request.options, folder)
+    return {**request.to_dict(), **({"options": options} if options else {})}
+
+
+def shown_options(options: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Options as they go out: files by digest, and by name where they have one. folder: of adapters."""
+    found: dict[str, Any] = _without_paths(adapters.without_places(options, folder))
+    return found
 
 
 def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
@@ -44,37 +62,37 @@ def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
     """
     for name, value in request.options.items():
         known = options.get(name)
-        if known is not None and known.attach is not None and any(_texts(value)):
+        plain = (*PLAIN, "model") if name in adapters.OPTIONS else PLAIN  # `placed` lets in no other
+        if known is not None and known.attach is not None and any(_texts(value, plain)):
             raise ParameterError(
                 f"{name} names a file, which is not possible here; send pictures to /api/attachments, and "
-                "have the server offer LoRAs by name",
+                "have the server offer LoRAs and adapters by name",
                 parameter=name,
             )
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Every text in an option that is no digest, offered name or place of one."""
+def _texts(value: object, plain: tuple[str, ...]) -> Iterator[str]:
+    """Every text in an option that does not stand under one of the `plain` names."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            if name not in ("path", "sha256", "name"):
-                yield from _texts(inner)
+            if name not in plain:
+                yield from _texts(inner, plain)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from _texts(inner)
+            yield from _texts(inner, plain)
 
 
-def without_paths(value: Any) -> Any:
-    """Options as they go out: files by digest, and by name where they have one."""
+def _without_paths(value: Any) -> Any:
     if isinstance(value, Mapping):
-        inner = {name: without_paths(item) for name, item in value.items() if name != "path"}
+        inner = {name: _without_paths(item) for name, item in value.items() if name != "path"}
         path = value.get("path")
         if isinstance(path, str) and path.endswith(SUFFIX):
             inner["name"] = PurePath(path).name
         return inner
     if isinstance(value, (list, tuple)):
-        return [without_paths(item) for item in value]
+        return [_without_paths(item) for item in value]
     return value
 
 

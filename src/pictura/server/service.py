@@ -17,6 +17,7 @@ from pictura.history.calls import Calls
 from pictura.history.claims import Claims
 from pictura.history.jobs import ENDED, Job, Jobs
 from pictura.request import Request, random_seed
+from pictura.server.adapters import adapter_names
 from pictura.server.errors import Busy, UnknownModel
 from pictura.server.outside import lora_names, placed
 from pictura.server.processes import Pool, Processes
@@ -187,6 +188,10 @@ class Service:
         """The LoRA files that requests may name."""
         return lora_names(self.settings.loras)
 
+    def adapters(self) -> dict[str, list[str]]:
+        """The ControlNets, T2I- and IP-Adapters that requests may name, by the option that takes them."""
+        return adapter_names(self.settings.adapters)
+
     # Inside
 
     def _pool(self) -> Pool:
@@ -256,7 +261,7 @@ class Service:
                 "ask for fewer or smaller",
                 parameter="size",
             )
-        request = placed(request, self.settings.loras)
+        request = placed(request, self.settings.loras, self.settings.adapters)
         seed = request.seed
         if seed is None and presets.remote(place) is None:
             seed = random_seed(SEEDS)

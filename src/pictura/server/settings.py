@@ -61,6 +61,7 @@ class Settings:
     memory: int | None = None
     grace: float = 10.0
     loras: Path | None = None
+    adapters: Path | None = None
     log: str = "auto"
     limits: Limits = Limits()
 
@@ -72,8 +73,9 @@ class Settings:
         if self.engine == "local":  # the machines of a cluster may have others
             for place in self.models.values():
                 presets.check(place)
-        if self.loras is not None and not self.loras.is_dir():
-            raise ParameterError(f"loras is {shown(str(self.loras))}, which is no folder", parameter="loras")
+        for name, offered in (("loras", self.loras), ("adapters", self.adapters)):
+            if offered is not None and not offered.is_dir():
+                raise ParameterError(f"{name} is {shown(str(offered))}, which is no folder", parameter=name)
         if not self.keys and not self.loopback:
             raise ParameterError(
                 f"host {shown(self.host)} is for others too; set PICTURA_API_KEY or --api-key-file first",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import threading
 import warnings
@@ -9,10 +11,10 @@ import warnings
 from PIL import Image
 
 from pictura.attachments import FORMATS, recorded
-from pictura.errors import ParameterError
+from pictura.errors import ParameterError, shown
 from pictura.request import parse_size
 
-__all__ = ["MOST", "kept", "possible"]
+__all__ = ["MOST", "kept", "picture_in", "possible"]
 
 MOST = 4096 * 4096  # pixels
 _one = threading.Lock()  # decodes at a time: each takes up to 64 MB and more
@@ -29,6 +31,17 @@ def kept(content: bytes, parameter: str) -> dict[str, str]:
     _few(size, parameter)
     with _one:
         return recorded(content, parameter)
+
+
+def picture_in(text: object, name: str) -> bytes:
+    """The content of base64 or a data URI; ParameterError for anything else, addresses included."""
+    if not isinstance(text, str):
+        raise ParameterError(f"{name} is {shown(text)}; give a picture as base64", parameter=name)
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ParameterError(f"Invalid encoded image in {name}; give it as base64", parameter=name) from None
 
 
 def possible(width: int, height: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pictura.attachments import open_file
 from pictura.engine import Ask, Program
-from pictura.errors import CheckpointError, ParameterError, shown
+from pictura.errors import CheckpointError, OtherModel, ParameterError, shown
 from pictura.formats import lora, safetensors
 from pictura.formats.lora import Change, Layer
 from pictura.formats.rules import Rule
@@ -208,14 +208,14 @@ def _rows(delta: Delta, share: tuple[int, int, int]) -> Delta:
 
 
 def _fits(delta: Delta, weight: Tensor, layer: Layer, path: Path) -> None:
-    """CheckpointError unless the change has the layer's shape; nothing is computed."""
+    """OtherModel unless the change has the layer's shape; nothing is computed."""
     blank = torch.empty(weight.shape, device="meta")
     try:
         shape = _on_meta(delta).full(blank).shape
     except RuntimeError:
         shape = None
     if shape != weight.shape:
-        raise CheckpointError(
+        raise OtherModel(
             f"{str(path)!r} does not fit {layer.component}.{layer.name}, which has shape "
             f"{list(weight.shape)}; it belongs to another version of the model"
         )

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pictura.attachments import open_picture, recorded
-from pictura.errors import CheckpointError, ParameterError, PresetError, shown
+from pictura.errors import CheckpointError, OtherModel, ParameterError, PresetError, shown
 from pictura.families import Option
 from pictura.formats import hub, networks, reading, safetensors, writing
 from pictura.levels import Level
@@ -86,7 +86,7 @@ class Steering:
         return replace(request, options=options)
 
     def check(self, request: Request) -> None:
-        """Load what the request names. CheckpointError where it does not fit this model."""
+        """Load what the request names. OtherModel where it does not fit this one."""
         controls, reference = request.options.get("control") or (), request.options.get("reference")
         for one in controls:
             network = self._loaded(one, "control")
@@ -175,7 +175,7 @@ class Steering:
         digest = writing.digest(sorted({e.file for e in self._entries(entry, name).values()}))
         if entry.setdefault("sha256", digest) != digest:
             raise ParameterError(
-                f"the {name} {shown(entry['model'])} is another than the request was made with; find it",
+                f"the {name} {_called(entry)} is another than the request was made with; find it",
                 parameter=name,
             )
         return entry
@@ -310,10 +310,15 @@ def _same(control: ControlNet, unet: UNet, entry: Mapping[str, Any]) -> None:
     for key in ("block_out_channels", "cross_attention_dim", "addition_embed_type"):
         ours, theirs = getattr(unet.config, key), getattr(control.config, key)
         if ours != theirs:
-            raise CheckpointError(
-                f"control {shown(entry['model'])} is for another model: its {key} is {shown(theirs)}, "
+            raise OtherModel(
+                f"control {_called(entry)} is for another model: its {key} is {shown(theirs)}, "
                 f"this model's {shown(ours)}"
             )
+
+
+def _called(entry: Mapping[str, Any]) -> str:
+    """An entry's network by its name alone: where it lies is not everybody's business."""
+    return shown(Path(entry["model"]).name)
 
 
 def _summed(lists: list[list[Tensor]]) -> list[Tensor]:

@@ -76,6 +76,7 @@ def operations() -> dict[tuple[str, str], Operation]:
         ("post", "/api/models/{name}/load"): Operation(gives=native.Loading),
         ("get", "/api/samplers"): Operation(gives=native.Names),
         ("get", "/api/loras"): Operation(gives=native.Names),
+        ("get", "/api/adapters"): Operation(gives=native.Adapters),
         ("post", "/api/attachments"): Operation(takes=bytes, gives=native.Recorded),
         ("post", "/api/inspect"): Operation(takes=bytes, gives=native.Inspected),
         ("get", "/images/{id}.png"): Operation(types=("image/png",)),
@@ -179,6 +180,6 @@ def _error_of(path: str) -> type[BaseModel]:
     """The envelope of the format that a path belongs to."""
     if path.startswith(("/v1/", "/openai/")):
         return clients.OpenAIError
-    if path.startswith("/sdapi/"):
+    if path.startswith(("/sdapi/", "/controlnet/")):
         return clients.AutomaticError
     return clients.HuggingFaceError if path == "/" or path.startswith("/models/") else native.NativeError

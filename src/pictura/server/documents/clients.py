@@ -137,6 +137,10 @@ class TextToImage(BaseModel):
     scheduler: str | None = None
     styles: list[str] | None = None
     override_settings: dict[str, Any] | None = None
+    alwayson_scripts: dict[str, Any] | None = Field(
+        None,
+        description="controlnet, whose args are units: model, image, weight, guidance_start, guidance_end.",
+    )
     send_images: bool | None = None
 
 

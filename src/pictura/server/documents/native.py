@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "Choice", "Collection", "Collections", "Gathered", "Image", "Images", "Info", "Inspected", "Job",
-    "Jobs", "Keys", "Loading", "Models", "Names", "NativeError", "Pages", "Rating", "Recorded", "Replayed",
-    "Status", "Submission", "example",
+    "Adapters", "Choice", "Collection", "Collections", "Gathered", "Image", "Images", "Info", "Inspected",
+    "Job", "Jobs", "Keys", "Loading", "Models", "Names", "NativeError", "Pages", "Rating", "Recorded",
+    "Replayed", "Status", "Submission", "example",
 ]  # fmt: skip
 
 Text = Annotated[str, Field(max_length=10_000)]
@@ -191,6 +191,12 @@ class Loading(BaseModel):
 class Names(BaseModel):
     model_config = example({"items": ["ddim", "euler"]})
     items: list[str]
+
+
+class Adapters(BaseModel):
+    model_config = example({"control": ["canny", "sdxl/depth"], "reference": ["ip-adapter_sd15.safetensors"]})
+    control: list[str]
+    reference: list[str]
 
 
 class Recorded(BaseModel):

@@ -11,7 +11,7 @@ from pictura import __version__, samplers
 from pictura.errors import FileError, ParameterError
 from pictura.picture.metadata import Metadata, metadata_of
 from pictura.server import uploads
-from pictura.server.outside import without_paths
+from pictura.server.outside import shown_request
 from pictura.server.routes import service
 from pictura.server.service import Service
 
@@ -62,6 +62,13 @@ async def loras(serving: Serving) -> dict[str, Any]:
     return {"items": await serving.thread(serving.loras)}
 
 
+@router.get("/adapters")
+async def adapters(serving: Serving) -> dict[str, list[str]]:
+    """What requests may name: options {"control": [{"name", "image"[, "weight", "start", "end"]}]} for
+    ControlNets and T2I-Adapters, {"reference": {"name", "image"[, "weight"]}} for IP-Adapters."""
+    return await serving.thread(serving.adapters)
+
+
 @router.post("/attachments", status_code=201)
 async def attach(asked: Asked, serving: Serving) -> dict[str, str]:
     """Keep the picture that the body is; the answer stands for it in options that take pictures."""
@@ -83,10 +90,7 @@ async def inspect(asked: Asked, serving: Serving) -> dict[str, Any]:
     return {
         "source": found.source,
         "size": list(found.size),
-        "request": None if request is None else {
-            **request.to_dict(),
-            **({"options": options} if (options := without_paths(request.options)) else {}),
-        },
+        "request": None if request is None else shown_request(request, serving.settings.adapters),
         "model_digest": found.model_digest,
         "version": found.version,
         "ignored": list(found.ignored),

@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from pictura.errors import Cancelled, FileError, ParameterError, PicturaError
 from pictura.picture import infotext
 from pictura.picture.metadata import metadata_of
-from pictura.server import automatic
+from pictura.server import automatic, uploads
 from pictura.server.answers import Call, copies, encoded
 from pictura.server.automatic import Desk, Desks, Running
 from pictura.server.bodies import json_object, parsed
@@ -59,6 +59,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], route_class=Timed
 Serving = Annotated[Service, Depends(service)]
 Calling = Annotated[Caller, Depends(caller)]
 At = Annotated[Desk, Depends(desk)]
+PICTURES = ("init_images", "mask", "alwayson_scripts")  # of a body: what holds some
 
 
 @router.post("/txt2img")
@@ -106,7 +107,7 @@ async def skip(serving: Serving, at: At) -> None:
 @router.post("/png-info")
 async def png_info(asked: Asked, serving: Serving) -> dict[str, Any]:
     """What a picture file says of how it was made."""
-    content = automatic.picture_in((await json_object(asked)).get("image"), "image")
+    content = uploads.picture_in((await json_object(asked)).get("image"), "image")
     try:
         found = await serving.thread(metadata_of, content)
     except FileError as error:
@@ -126,7 +127,8 @@ async def _made(asked: Asked, serving: Service, calling: Caller, at: Desk, *, im
     model = automatic.chosen_model(chosen, serving.offered())
     details = await _details(serving, model)
     most = serving.settings.limits.images
-    found = await serving.thread(automatic.read, fields, model, details, most)
+    adapters = await serving.thread(serving.adapters) if fields.get("alwayson_scripts") else {}
+    found = await serving.thread(automatic.read, fields, model, details, most, adapters)
     call = await Call.of(serving, asked, calling)
     job = await call.submit(copies(serving, found.request, found.count))
     running = at.running[job.id] = Running()
@@ -142,9 +144,7 @@ async def _made(asked: Asked, serving: Service, calling: Caller, at: Desk, *, im
     return JSONResponse(
         {
             "images": [base64.b64encode(content).decode() for content in contents],
-            "parameters": {
-                name: value for name, value in body.items() if name not in ("init_images", "mask")
-            },
+            "parameters": {name: value for name, value in body.items() if name not in PICTURES},
             "info": automatic.info(job, found, details.get("digest")),
         },
         background=await call.at_end(job),

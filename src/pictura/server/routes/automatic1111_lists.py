@@ -119,9 +119,10 @@ async def upscalers() -> list[dict[str, Any]]:
 
 
 @router.get("/scripts")
-async def scripts() -> dict[str, list[str]]:
-    """There are none."""
-    return {"txt2img": [], "img2img": []}
+async def scripts(serving: Serving) -> dict[str, list[str]]:
+    """ControlNet, where the server offers adapters."""
+    offered = ["controlnet"] if any((await serving.thread(serving.adapters)).values()) else []
+    return {"txt2img": offered, "img2img": offered}
 
 
 @router.get("/embeddings")

@@ -18,8 +18,8 @@ from pictura.errors import ParameterError, shown
 from pictura.history import Entry
 from pictura.request import Request
 from pictura.schedulers.classes import own_sampler
+from pictura.server import uploads
 from pictura.server.answers import TYPES, Call, encoded, pictures
-from pictura.server.automatic import picture_in
 from pictura.server.bodies import parsed
 from pictura.server.fields import Fields, common
 from pictura.server.guard import Caller
@@ -77,7 +77,7 @@ def _request(body: Fields, model: str | None) -> Request:
     more = {name: value for name, value in parameters.items() if name not in KNOWN and value is not None}
     given["options"] = {**more, **given["options"]}
     if prompt is not None:
-        given["options"]["image"] = recorded(picture_in(inputs, "inputs"), "inputs")
+        given["options"]["image"] = recorded(uploads.picture_in(inputs, "inputs"), "inputs")
     if (scheduler := fields.text("scheduler")) is not None:
         given["sampler"] = _sampler(scheduler)
     size = _size(Fields({**parameters, **fields.mapping("target_size")}))

@@ -18,7 +18,7 @@ from pictura.history.replaying import compared, sentences
 from pictura.request import MAX_SEED, parse_size
 from pictura.server.bodies import json_object
 from pictura.server.guard import Caller
-from pictura.server.outside import without_paths
+from pictura.server.outside import shown_options, shown_request
 from pictura.server.routes import caller, service
 from pictura.server.service import Service
 
@@ -118,7 +118,7 @@ async def replay(id: str, serving: Serving, calling: Calling) -> dict[str, Any]:
     """Make it again from what is recorded and compare every pixel. The new picture is in the history too."""
     then = await serving.entry(id)
     old = await serving.thread(then.picture)  # now: the same pixels made again would mend a damaged file
-    request = then.request.amended(options=without_paths(then.request.options))
+    request = then.request.amended(options=shown_options(then.request.options, serving.settings.adapters))
     job = await serving.submit([request], owner=calling.name)
     done = await serving.ended(job.id, serving.settings.limits.wait)
     if not done.images:
@@ -184,10 +184,7 @@ def shown_image(entry: Entry, serving: Service) -> dict[str, Any]:
         "thumbnail": f"/images/{entry.id}/thumbnail",
         "made_at": made_at.replace("+00:00", "Z"),
         "size": list(entry.size),
-        "request": {
-            **entry.request.to_dict(),
-            **({"options": options} if (options := without_paths(entry.request.options)) else {}),
-        },
+        "request": shown_request(entry.request, serving.settings.adapters),
         "model_digest": entry.model_digest,
         "stars": entry.stars,
         "note": entry.note,
