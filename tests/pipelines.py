@@ -12,9 +12,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from oracle import fill, near
 from pictura import families
 from pictura.request import Request
 from pictura.text.tokenizer_files import from_files
+from small_pipelines import merges_of
 
 WORDS = ["a", "cat", "dog", "red", "blue", "sky", "tree", "on", "two", "of"]
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
@@ -25,32 +27,14 @@ FAMILY |= {"sd3": "stable_diffusion_3", "flux-dev": "flux", "flux-schnell": "flu
 
 def redrawn(module, rng):
     """`module` with every parameter drawn anew: those that libraries set to zero would hide mistakes."""
-    torch_rng = torch.Generator().manual_seed(rng.randrange(1 << 30))
-    with torch.no_grad():
-        for name, tensor in module.named_parameters():
-            noise = torch.randn(tensor.shape, generator=torch_rng) * 0.07
-            tensor.copy_(1 + noise if "norm" in name and name.endswith("weight") else noise)
+    fill(module, rng.randrange(1 << 30), 0.07)
     return module.eval()
 
 
 def clip_files(pad="<|endoftext|>"):
     """A CLIP tokenizer that knows letters and a few words."""
-    letters = [chr(code) for code in range(97, 123)]
-    pieces, merges = letters + [f"{letter}</w>" for letter in letters], []
-    for word in WORDS:
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        while len(parts) > 1:
-            merges.append(f"{parts[0]} {parts[1]}")
-            parts[:2] = [parts[0] + parts[1]]
-            pieces.append(parts[0])
-    vocabulary = {piece: at for at, piece in enumerate(dict.fromkeys(["!", *pieces]))}
-    for special in ("<|startoftext|>", "<|endoftext|>"):
-        vocabulary[special] = len(vocabulary)
-    return {
-        "vocab.json": json.dumps(vocabulary).encode(),
-        "merges.txt": "\n".join(["#version: 0.2", *dict.fromkeys(merges)]).encode() + b"\n",
-        "tokenizer_config.json": json.dumps({"pad_token": pad, "model_max_length": 77}).encode(),
-    }
+    settings = {"pad_token": pad, "model_max_length": 77}
+    return {**merges_of(WORDS), "tokenizer_config.json": json.dumps(settings).encode()}
 
 
 def clip_tokenizer(files):
@@ -319,6 +303,12 @@ def family_of(pipe, kind):
                 rules = part.backend_tokenizer.to_str().encode()
                 ours.assets[name] = from_files({"tokenizer.json": rules, "tokenizer_config.json": b"{}"})
     return ours
+
+
+def close(ours, theirs, tolerance=1e-4):
+    """The same picture, and one that shows something."""
+    assert torch.isfinite(theirs).all() and theirs.std() > 0.02
+    near(ours, theirs, tolerance)
 
 
 def request_for(ours, prompt="a red cat on a tree", **values):

@@ -8,15 +8,14 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from loopback import served
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = dict(
@@ -83,19 +82,6 @@ class Draw(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Draw)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.mark.parametrize("section", ["Add a sampler", "Add a family"])
 def test_the_recipe_works(section: str, tmp_path: Path) -> None:
     (script,) = install(section, tmp_path)
@@ -104,7 +90,7 @@ def test_the_recipe_works(section: str, tmp_path: Path) -> None:
 
 def test_the_provider_works(tmp_path: Path) -> None:
     (script,) = install("Add a provider", tmp_path)
-    with serving() as url:
+    with served(Draw) as url:
         run(script, tmp_path, MIRROR_URL=url)
     assert Draw.calls == [{"prompt": "a cat", "seed": 7}] * 5
 

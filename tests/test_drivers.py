@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx2 as httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from loopback import Server
 from pictura.errors import Cancelled, ProviderError
 from pictura.providers import Call, Reply, Wait, adrive, drive, retried, retry_after
 
@@ -63,15 +64,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        pass  # clients that hang up are part of the tests
-
-
 @pytest.fixture
 def server():
     with Server(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
         server.seen = Counter()
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

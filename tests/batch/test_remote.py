@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "providers"))
-
-from loopback import SECRET, Answer, Loopback, b64  # noqa: E402
-
-from pictura import ParameterError, TextToImage, batch  # noqa: E402
+from loopback import SECRET, Answer, Loopback, b64
+from pictura import ParameterError, TextToImage, batch
 
 
 def model(server: Any) -> Any:

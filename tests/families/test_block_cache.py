@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +9,11 @@ import pytest
 import torch
 
 import pictura
+import small_pipelines
 from pictura.errors import ParameterError
 from pictura.families.flux.model import FluxTransformer
 from pictura.families.stable_diffusion_3.model import MMDiT
 from pictura.nn.block_cache import BlockCache
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-import small_pipelines  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=["sd3", "flux"])

@@ -18,7 +18,7 @@ from pictura.families.latent.guiding import ALL, Region, regional, tiled, togeth
 from pictura.inputs import Model, complete
 from pictura.levels import Level
 from pictura.request import Request
-from pipelines import family_of, pipeline, sd1, sdxl, unet
+from pipelines import close, family_of, pipeline, sd1, sdxl, unet
 
 IMG2IMG = {
     "sd1": diffusers.StableDiffusionImg2ImgPipeline,
@@ -76,11 +76,6 @@ def theirs(cls, pipe, **values):
     made.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(7)
     return made("a red cat", generator=generator, **{"output_type": "pt", **values}).images
-
-
-def close(mine, other, tolerance=1e-4):
-    assert mine.shape == other.shape and torch.isfinite(other).all() and other.std() > 0.02
-    assert float((mine - other).abs().max()) <= tolerance * float(other.abs().max())
 
 
 @pytest.mark.parametrize("strength", [0.4, 0.77, 1.0])

@@ -21,6 +21,7 @@ import h5py  # noqa: E402  # after the backend is chosen
 from keras_hub.models import CLIPTextEncoder, StableDiffusion3Backbone  # noqa: E402
 from keras_hub.src.models.vae.vae_backbone import VAEBackbone  # noqa: E402
 
+from oracle import normal  # noqa: E402
 from pictura import TextToImage, checkpoints, loading  # noqa: E402
 from pictura.converting import convert  # noqa: E402
 from pictura.errors import CheckpointError  # noqa: E402
@@ -72,10 +73,6 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return theirs, loading.load(folder), folder
 
 
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def numbers(tensor: Any) -> Tensor:
     """A tensor of Keras as one of ours."""
     return torch.as_tensor(tensor).detach().cpu()
@@ -117,8 +114,8 @@ def test_transformer(pair: tuple[Any, Any, Path]) -> None:
     theirs, ours, _ = pair
     transformer = ours.family.networks()["transformer"]
     h, w = theirs._latent_shape[:2]
-    x, time = drawn(1, 2, theirs.latent_channels, h, w), torch.tensor([713.5, 8.929])
-    context, pooled = drawn(2, 2, 9, 4096), drawn(3, 2, transformer.config["pooled_projection_dim"])
+    x, time = normal(1, 2, theirs.latent_channels, h, w), torch.tensor([713.5, 8.929])
+    context, pooled = normal(2, 2, 9, 4096), normal(3, 2, transformer.config["pooled_projection_dim"])
     inputs = {"latent": last(x), "context": context, "pooled_projection": pooled, "timestep": time[:, None]}
     other = numbers(theirs.diffuser(inputs, training=False))
     with torch.no_grad():
@@ -128,7 +125,7 @@ def test_transformer(pair: tuple[Any, Any, Path]) -> None:
 def test_autoencoder(pair: tuple[Any, Any, Path]) -> None:
     theirs, ours, _ = pair
     vae = ours.family.networks()["vae"]
-    z, picture = drawn(1, 2, theirs.latent_channels, 6, 4), drawn(2, 1, 3, *SIZE)
+    z, picture = normal(1, 2, theirs.latent_channels, 6, 4), normal(2, 1, 3, *SIZE)
     with torch.no_grad():
         assert off(last(vae.decode(z)), numbers(theirs.vae.decode(last(z)))) < 1e-5
         assert off(last(vae.encode(picture)[0]), numbers(theirs.vae.encode(last(picture)))) < 1e-5
@@ -138,9 +135,9 @@ def test_four_guided_steps_to_a_picture(pair: tuple[Any, Any, Path], record: Any
     """Its loop, with our networks in it: schedule, guidance, scale and shift of the latent."""
     theirs, ours, _ = pair
     parts, h, w = ours.family.networks(), *theirs._latent_shape[:2]
-    x = drawn(1, 1, theirs.latent_channels, h, w)
-    contexts = drawn(2, 2, 9, 4096)
-    pooled = drawn(3, 2, parts["transformer"].config["pooled_projection_dim"])
+    x = normal(1, 1, theirs.latent_channels, h, w)
+    contexts = normal(2, 2, 9, 4096)
+    pooled = normal(3, 2, parts["transformer"].config["pooled_projection_dim"])
     theirs.configure_scheduler(4)
     other = last(x)
     embeddings = (contexts[:1], contexts[1:], pooled[:1], pooled[1:])

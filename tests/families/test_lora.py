@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from oracle import off
 from pictura.engine import Engine, solve
 from pictura.errors import CheckpointError, ParameterError
 from pictura.formats import lora as files
@@ -89,9 +91,7 @@ def theirs_with(pipe, **more):
     return out.images * 2 - 1
 
 
-def close(ours, theirs):
-    scale = theirs.abs().max().clamp_min(1e-3)
-    return float((ours - theirs).abs().max() / scale)
+close = partial(off, least=1e-3)
 
 
 def test_a_picture_with_two_loras_is_that_of_diffusers(pair, tmp_path):

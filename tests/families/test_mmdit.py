@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oracle import normal, off
 from pictura.errors import ParameterError
 from pictura.families.flux.model import FluxTransformer, pack, positions, unpack
 from pictura.families.stable_diffusion_3.model import MMDiT
@@ -61,15 +62,6 @@ def twins(ours: type[nn.Module], theirs: str, config: dict[str, Any], seed: int)
     return network.eval(), other
 
 
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def off(one: Tensor, other: Tensor) -> float:
-    one, other = one.detach(), other.detach()
-    return float((one - other).abs().max() / other.abs().max())
-
-
 def same(ours: nn.Module, theirs: nn.Module, one: Tensor, other: Tensor) -> None:
     assert other.std() > 0.01
     assert off(one, other) < 1e-5
@@ -86,9 +78,9 @@ def same(ours: nn.Module, theirs: nn.Module, one: Tensor, other: Tensor) -> None
 def test_mmdit(seed: int) -> None:
     config = sd3_config(seed)
     ours, theirs = twins(MMDiT, "SD3Transformer2DModel", config, seed)
-    x, time = drawn(1, 2, config["in_channels"], 12, 8), torch.tensor([713.5, 8.929])
-    context = drawn(2, 2, 11, config["joint_attention_dim"])
-    pooled = drawn(3, 2, config["pooled_projection_dim"])
+    x, time = normal(1, 2, config["in_channels"], 12, 8), torch.tensor([713.5, 8.929])
+    context = normal(2, 2, 11, config["joint_attention_dim"])
+    pooled = normal(3, 2, config["pooled_projection_dim"])
     other = theirs(x, context, pooled, time, return_dict=False)[0]
     same(ours, theirs, ours(x, time, context, pooled), other)
 
@@ -103,10 +95,10 @@ def test_mmdit_table_of_positions(seed: int) -> None:
 def test_mmdit_residuals_and_skipped_blocks() -> None:
     config = sd3_config(3) | {"num_layers": 4}
     ours, theirs = twins(MMDiT, "SD3Transformer2DModel", config, 3)
-    x, time = drawn(1, 1, config["in_channels"], 6, 10), torch.tensor([400.0])
-    context = drawn(2, 1, 5, config["joint_attention_dim"])
-    pooled = drawn(3, 1, config["pooled_projection_dim"])
-    extra = [drawn(4 + i, 1, 15, config["caption_projection_dim"]) for i in range(2)]
+    x, time = normal(1, 1, config["in_channels"], 6, 10), torch.tensor([400.0])
+    context = normal(2, 1, 5, config["joint_attention_dim"])
+    pooled = normal(3, 1, config["pooled_projection_dim"])
+    extra = [normal(4 + i, 1, 15, config["caption_projection_dim"]) for i in range(2)]
     with torch.no_grad():
         plain = theirs(x, context, pooled, time, return_dict=False)[0]
         other = theirs(
@@ -119,15 +111,15 @@ def test_mmdit_residuals_and_skipped_blocks() -> None:
 def test_mmdit_has_no_positions_for_large_pictures() -> None:
     config = sd3_config(0)
     side = 2 * config["pos_embed_max_size"] + 2
-    arguments = drawn(2, 1, 5, config["joint_attention_dim"]), drawn(3, 1, config["pooled_projection_dim"])
+    arguments = normal(2, 1, 5, config["joint_attention_dim"]), normal(3, 1, config["pooled_projection_dim"])
     with pytest.raises(ParameterError, match="choose a smaller size"):
-        MMDiT(config)(drawn(1, 1, config["in_channels"], 4, side), torch.tensor([1.0]), *arguments)
+        MMDiT(config)(normal(1, 1, config["in_channels"], 4, side), torch.tensor([1.0]), *arguments)
 
 
 def flux_inputs(config: dict[str, Any], b: int) -> tuple[Tensor, ...]:
-    x, time = drawn(1, b, config["in_channels"] // 4, 6, 10), torch.tensor([0.71, 0.02])[:b]
-    context = drawn(2, b, 11, config["joint_attention_dim"])
-    return x, time, context, drawn(3, b, config["pooled_projection_dim"])
+    x, time = normal(1, b, config["in_channels"] // 4, 6, 10), torch.tensor([0.71, 0.02])[:b]
+    context = normal(2, b, 11, config["joint_attention_dim"])
+    return x, time, context, normal(3, b, config["pooled_projection_dim"])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -155,7 +147,7 @@ def test_flux_residuals() -> None:
     ours, theirs = twins(FluxTransformer, "FluxTransformer2DModel", config, 2)
     x, time, context, pooled = flux_inputs(config, 1)
     width, ids = config["num_attention_heads"] * config["attention_head_dim"], positions(11, 3, 5)
-    joint, single = [drawn(4, 1, 15, width), drawn(5, 1, 15, width)], [drawn(6, 1, 15, width)]
+    joint, single = [normal(4, 1, 15, width), normal(5, 1, 15, width)], [normal(6, 1, 15, width)]
     with torch.no_grad():
         other = theirs(
             pack(x), context, pooled, time, img_ids=ids[11:], txt_ids=ids[:11],
@@ -168,7 +160,7 @@ def test_flux_residuals() -> None:
 
 def test_packing_and_positions_are_the_library_s() -> None:
     pipeline = diffusers.FluxPipeline
-    x = drawn(1, 2, 3, 6, 10)
+    x = normal(1, 2, 3, 6, 10)
     assert torch.equal(pack(x), pipeline._pack_latents(x, 2, 3, 6, 10))
     assert torch.equal(unpack(pack(x), 3, 5), x)
     theirs = pipeline._prepare_latent_image_ids(1, 3, 5, torch.device("cpu"), torch.float32)
@@ -181,10 +173,10 @@ def test_masked_text_is_not_seen(name: str) -> None:
     if name == "sd3":
         config = sd3_config(1)
         network = randomised(MMDiT(config), 0)
-        x, time = drawn(1, 1, config["in_channels"], 6, 10), torch.tensor([400.0])
+        x, time = normal(1, 1, config["in_channels"], 6, 10), torch.tensor([400.0])
         context, pooled = (
-            drawn(2, 1, 11, config["joint_attention_dim"]),
-            drawn(3, 1, config["pooled_projection_dim"]),
+            normal(2, 1, 11, config["joint_attention_dim"]),
+            normal(3, 1, config["pooled_projection_dim"]),
         )
     else:
         config = flux_config(0)

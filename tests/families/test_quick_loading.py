@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import pytest
 import torch
 
 import pictura
+import small_pipelines
 from pictura import loading
 from pictura.nn import kernels, tiled
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-import small_pipelines  # noqa: E402
 
 
 @pytest.fixture(scope="module")

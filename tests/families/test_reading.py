@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from oracle import near
 from pictura.attachments import recorded
 from pictura.engine import Engine, solve
 from pictura.errors import ParameterError, PresetError
@@ -81,11 +82,6 @@ def strength(z):
 def hidden(encoder, tokenizer, text, layer=-2):
     output = encoder(ids(tokenizer, text, 77), output_hidden_states=True)
     return output.hidden_states[layer]
-
-
-def near(mine, other, tolerance=1e-5):
-    assert mine.shape == other.shape
-    assert float((mine - other).abs().max()) <= tolerance * float(other.abs().max())
 
 
 WRITTEN = "a (red:1.5) cat [on] (a ((tree)))"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import diffusers
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
+from oracle import off
 from pictura.attachments import attached
 from pictura.engine import solve
 from pictura.errors import CheckpointError, ParameterError, PresetError
@@ -56,8 +58,7 @@ def theirs_with(pipe, **more):
     return pixels.permute(0, 3, 1, 2) * 2 - 1
 
 
-def close(ours, theirs):
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-3))
+close = partial(off, least=1e-3)
 
 
 @pytest.fixture(scope="module", params=["sd1", "sdxl"])

@@ -11,9 +11,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from loopback_hub import Hub, Repository, running
 
 import pictura
+from loopback_hub import Hub, Repository, running
 from pictura import CheckpointError, PresetError, ProviderError, TextToImage
 from pictura.cli.app import run
 from pictura.converting import convert

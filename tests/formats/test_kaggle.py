@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback_kaggle import Kaggle, running
 
+from loopback_kaggle import Kaggle, running
 from pictura import PresetError, ProviderError, TextToImage
 from pictura.formats import cache
 from pictura.formats import kaggle as handles

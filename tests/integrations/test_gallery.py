@@ -5,18 +5,14 @@ from __future__ import annotations
 import base64
 import inspect
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from loopback import Answer, Loopback
 from pictura.errors import ParameterError, PicturaError
 from pictura.integrations.distilabel import InferenceEndpointsImageGeneration, OpenAIImageGeneration
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "providers"))
-from loopback import Answer, Loopback  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import fill, normal, off, unet_config
 from torch import nn
 
+from oracle import fill, normal, off, unet_config
 from pictura import measuring
 from pictura.nn import kernels, memory, tiled, winograd
 from pictura.nn.attention import Attention

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import pictura
+import small_pipelines
 from pictura import loading
 from pictura.errors import ParameterError
 from pictura.nn import kernels, precision
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-import small_pipelines  # noqa: E402
 
 
 @pytest.mark.parametrize(("rows", "given", "width"), [(1, 24, 40), (3, 64, 64), (1100, 48, 72)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oracle import fill, near
 from pictura.errors import PresetError
 from pictura.nn.clip import ClipText
 from pictura.nn.clip_vision import ClipVision
@@ -18,23 +19,13 @@ transformers = pytest.importorskip("transformers")
 
 
 def randomise(module: nn.Module, seed: int) -> None:
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=rng))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
+    fill(module, seed, 0.1)
     module.eval()
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Names as in circulation: transformers 5 drops the prefix where nothing is projected."""
     return {n if n.startswith((prefix, "visual_", "text_p")) else f"{prefix}{n}": t for n, t in state.items()}
-
-
-def near(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 def clip_config(seed: int) -> dict[str, Any]:

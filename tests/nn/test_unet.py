@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import TOLERANCE, fill, normal, off, same_gradients, unet_config
 from torch import Tensor
 
+from oracle import TOLERANCE, fill, normal, off, same_gradients, unet_config
 from pictura.errors import PresetError
 from pictura.nn.attention import Attention
 from pictura.nn.unet import UNet

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import TOLERANCE, fill, normal, off, same_gradients, vae_config
 
+from oracle import TOLERANCE, fill, normal, off, same_gradients, vae_config
 from pictura.errors import PresetError
 from pictura.nn import bands, kernels, rows, tiled, vae, winograd
 from pictura.nn.vae import AutoencoderKL

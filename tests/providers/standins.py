@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from loopback import SECRET, Answer, Asked, Loopback, b64, png
-
 import pictura
+from loopback import SECRET, Answer, Asked, Loopback, b64, png
 from pictura.request import Request
 
 SIZE = (16, 8)

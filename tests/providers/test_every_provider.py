@@ -6,9 +6,9 @@ import asyncio
 import logging
 
 import pytest
-from loopback import SECRET, Answer, Loopback
 from standins import SIZE, STANDINS, seed_of
 
+from loopback import SECRET, Answer, Loopback
 from pictura import Failure, ParameterError, Picture, Pictures, ProviderError, Step, providers
 
 pytestmark = pytest.mark.parametrize("name", STANDINS)

@@ -15,10 +15,10 @@ import zlib
 from email.utils import formatdate
 
 import pytest
-from loopback import SECRET, Answer, Loopback, b64, png
 from standins import STANDINS
 
 import pictura
+from loopback import SECRET, Answer, Loopback, b64, png
 from pictura import (
     Failure,
     ParameterError,

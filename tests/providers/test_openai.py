@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from loopback import SECRET, Answer, Loopback, b64, png
 from PIL import Image
 
+from loopback import SECRET, Answer, Loopback, b64, png
 from pictura import Failure, ParameterError, Picture, Preview, ProviderError, TextToImage
 
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from loopback import SECRET
 from standins import STANDINS
 
+from loopback import SECRET
 from pictura import providers
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from loopback import SECRET, Loopback, b64, png
 from standins import STANDINS
 
+from loopback import SECRET, Loopback, b64, png
 from pictura import TextToImage
 from pictura.providers._bodies import decoded, from_base64
 from pictura.providers._calls import Call

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from loopback import SECRET, Answer, Loopback, b64
 from standins import STANDINS
 
 import pictura
+from loopback import SECRET, Answer, Loopback, b64
 from pictura import Picture
 from pictura.cli import main
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from loopback import SECRET, Loopback, b64
-
 from pictura import TextToImage
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pictura
+import small_pipelines
 from pictura import loading, measuring
 from pictura.errors import ParameterError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-import small_pipelines  # noqa: E402
 
 
 def test_free_memory_is_less_than_there_is() -> None:

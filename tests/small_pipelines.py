@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from oracle import fill
 
 WORDS = ["a", "cat", "dog", "red", "blue", "sky", "tree", "on"]
 
 
 def seeded(module: torch.nn.Module, seed: int) -> Any:
     """`module` with every parameter redrawn: those that the library sets to zero would hide mistakes."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in module.named_parameters():
-            noise = torch.randn(tensor.shape, generator=rng) * 0.06
-            tensor.copy_(1 + noise if "norm" in name and name.endswith("weight") else noise)
+    fill(module, seed, 0.06)
     return module.eval()
 
 
-def clip_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> Any:
-    """A CLIP tokenizer that knows letters and a few words."""
-    from transformers import CLIPTokenizer
-
+def merges_of(words: Iterable[str]) -> dict[str, bytes]:
+    """The vocabulary and merges of a CLIP tokenizer that knows letters and a few words."""
     letters = [chr(code) for code in range(97, 123)]
-    pieces = letters + [f"{letter}</w>" for letter in letters]
-    merges = []
-    for word in WORDS:
+    pieces, merges = letters + [f"{letter}</w>" for letter in letters], []
+    for word in words:
         parts = [*word[:-1], f"{word[-1]}</w>"]
         while len(parts) > 1:
             merges.append(f"{parts[0]} {parts[1]}")
@@ -37,9 +33,16 @@ def clip_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> Any:
     vocabulary = {piece: at for at, piece in enumerate(dict.fromkeys(["!", *pieces]))}
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[special] = len(vocabulary)
+    lines = ["#version: 0.2", *dict.fromkeys(merges)]
+    return {"vocab.json": json.dumps(vocabulary).encode(), "merges.txt": "\n".join(lines).encode() + b"\n"}
+
+
+def clip_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> Any:
+    from transformers import CLIPTokenizer
+
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]) + "\n")
+    for name, content in merges_of(WORDS).items():
+        (folder / name).write_bytes(content)
     return CLIPTokenizer.from_pretrained(folder, pad_token=pad, model_max_length=77)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from loopback import served
 
 
 @dataclass
@@ -40,16 +41,9 @@ def running() -> Iterator[Kaggle]:
         def log_message(self, format: str, *args: object) -> None:
             kaggle.requests.append(self.requestline)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kaggle = Kaggle(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with served(Handler) as url:
+        kaggle = Kaggle(url)
         yield kaggle
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def answered(kaggle: Kaggle, path: str) -> tuple[int, bytes]:

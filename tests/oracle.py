@@ -11,12 +11,12 @@ from torch import Tensor, nn
 TOLERANCE = 1e-5
 
 
-def fill(network: nn.Module, seed: int) -> None:
+def fill(network: nn.Module, seed: int, scale: float = 0.08) -> None:
     """Every parameter anew, so that nothing that starts at zero hides a wrong wire."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in network.named_parameters():
-            p.copy_(0.08 * torch.randn(p.shape, generator=g))
+            p.copy_(scale * torch.randn(p.shape, generator=g))
             if "norm" in name and name.endswith("weight"):
                 p.add_(1)
 
@@ -25,10 +25,14 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def off(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
+def off(ours: Tensor, theirs: Tensor, least: float = 0.0) -> float:
+    """Largest difference, relative to the largest value, or to `least` where all are smaller."""
     assert ours.shape == theirs.shape
-    return float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
+    return float((ours - theirs).detach().abs().max() / theirs.detach().abs().max().clamp_min(least))
+
+
+def near(ours: Tensor, theirs: Tensor, tolerance: float = TOLERANCE) -> None:
+    assert off(ours, theirs) <= tolerance
 
 
 def same_gradients(ours: nn.Module, theirs: nn.Module) -> None:
