@@ -198,3 +198,9 @@ def flux(folder: Path, *, dev: bool = True) -> Any:
 
 
 PIPELINES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux}
+
+
+def saved(name: str, folder: Path) -> Path:
+    """The folder that diffusers writes of a pipeline, within `folder`."""
+    PIPELINES[name](folder / "parts").save_pretrained(folder / "model")
+    return folder / "model"

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from torch import Tensor
 
 from pictura import FileError, ParameterError, TextToImage, TrainingError, evaluation
 from pictura.cli.app import run
@@ -28,6 +21,7 @@ from pictura.families.scenes.family import Scenes
 from pictura.training import recipe as recipes
 from pictura.training import trainer
 from pictura.training.preference import DPO, Preferring
+from tiny_runs import killed, log, weights
 
 SMALL = {"coefficients": 24, "width": 32, "heads": 2, "hidden": 48, "depth": 2, "text_depth": 1}
 
@@ -249,30 +243,10 @@ def written(small: Scenes, folder: Path) -> Path:
     return path
 
 
-def log(out: Path) -> dict[int, Mapping[str, Any]]:
-    return {entry["step"]: entry for entry in map(json.loads, (out / "log.jsonl").read_text().splitlines())}
-
-
-def weights(out: Path) -> dict[str, Tensor]:
-    with safe_open(out / "state.safetensors", "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-
-
 def test_a_killed_run_on_pairs_goes_on_to_the_same_losses(small: Scenes, tmp_path: Path) -> None:
     path = written(small, tmp_path)
     trainer.train(path, tmp_path / "whole")
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from pictura.training import trainer; trainer.train(*sys.argv[1:])",
-    ]
-    killed = subprocess.Popen([*command, str(path), str(tmp_path / "killed")], env=os.environ)
-    deadline = time.monotonic() + 120
-    state = tmp_path / "killed/state.safetensors"
-    while not state.exists() and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    killed(path, tmp_path / "killed")
     trainer.train(path, tmp_path / "killed")
     whole, resumed = log(tmp_path / "whole"), log(tmp_path / "killed")
     assert set(whole) == set(resumed) == set(range(1, 7))

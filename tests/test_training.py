@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from pictura.errors import TrainingError
@@ -21,6 +14,7 @@ from pictura.formats import preset
 from pictura.training import recipe as recipes
 from pictura.training import trainer
 from pictura.training.data import named
+from tiny_runs import killed, log, weights
 
 TINY = """
 family = "scenes"
@@ -58,30 +52,10 @@ def write(folder: Path, samples: int, processes: int = 1) -> Path:
     return path
 
 
-def log(out: Path) -> dict[int, dict[str, float]]:
-    lines = (out / "log.jsonl").read_text().splitlines()
-    return {entry["step"]: entry for entry in map(json.loads, lines)}
-
-
-def weights(out: Path) -> dict[str, Tensor]:
-    with safe_open(out / "state.safetensors", "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-
-
 def test_a_killed_run_goes_on_to_the_same_losses_and_weights(tmp_path: Path) -> None:
     path = write(tmp_path, 24)
     trainer.train(path, tmp_path / "whole")
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from pictura.training import trainer; trainer.train(*sys.argv[1:])",
-    ]
-    killed = subprocess.Popen([*command, str(path), str(tmp_path / "killed")], env=os.environ)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed/state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    killed(path, tmp_path / "killed")
     trainer.train(path, tmp_path / "killed")
     whole, resumed = log(tmp_path / "whole"), log(tmp_path / "killed")
     assert set(whole) == set(resumed) == set(range(1, 7))

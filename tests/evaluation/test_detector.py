@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 from safetensors import safe_open
+from spoilt import blurred, noisy
 
 from pictura.datasets.scenes.grammar import CaptionError, things
 from pictura.datasets.scenes.render import render
@@ -20,15 +21,6 @@ from pictura.request import Request
 
 torch = pytest.importorskip("torch")
 EXAMPLES = [example(i, split, basic=True) for split in ("validation", "held-out") for i in range(40)]
-
-
-def noisy(image: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(image.sum()).normal(0, 12, image.shape)
-    return (image + noise).round().clip(0, 255).astype(np.uint8)
-
-
-def blurred(image: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
 
 
 @pytest.mark.parametrize("change", [np.asarray, noisy, blurred])

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
+from spoilt import blurred, noisy
 
 from pictura.datasets.scenes.grammar import things
 from pictura.datasets.scenes.render import render
@@ -15,15 +16,6 @@ from pictura.evaluation.checkers.template import look
 from pictura.evaluation.composition import judge
 
 EXAMPLES = [example(i, split, basic=True) for split in ("validation", "held-out") for i in range(30)]
-
-
-def noisy(image: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(image.sum()).normal(0, 12, image.shape)
-    return (image + noise).round().clip(0, 255).astype(np.uint8)
-
-
-def blurred(image: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
 
 
 def half(image: np.ndarray) -> np.ndarray:

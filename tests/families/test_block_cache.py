@@ -9,18 +9,17 @@ import pytest
 import torch
 
 import pictura
-import small_pipelines
 from pictura.errors import ParameterError
 from pictura.families.flux.model import FluxTransformer
 from pictura.families.stable_diffusion_3.model import MMDiT
 from pictura.nn.block_cache import BlockCache
+from small_pipelines import saved
 
 
 @pytest.fixture(scope="module", params=["sd3", "flux"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp(request.param)
-    getattr(small_pipelines, request.param)(folder / "parts").save_pretrained(folder / "model")
-    return pictura.TextToImage.from_preset(folder / "model", dtype="float32")
+    folder = saved(request.param, tmp_path_factory.mktemp(request.param))
+    return pictura.TextToImage.from_preset(folder, dtype="float32")
 
 
 def drawn(model: Any, tolerance: float, prompts: Any = "a cat", **more: Any) -> np.ndarray:

@@ -78,6 +78,16 @@ def theirs(cls, pipe, **values):
     return made("a red cat", generator=generator, **{"output_type": "pt", **values}).images
 
 
+def our_inpainting(ours, strength):
+    options = {"image": picture(), "mask": box_mask(), "strength": strength}
+    return drawn(ours, seed=7, num_steps=8, guidance_scale=3.0, options=options)
+
+
+def their_inpainting(cls, pipe, strength, **more):
+    call = {"image": picture(), "mask_image": box_mask(), "strength": strength, "guidance_scale": 3.0}
+    return theirs(cls, pipe, **call, num_inference_steps=8, width=48, height=32, **more)
+
+
 @pytest.mark.parametrize("strength", [0.4, 0.77, 1.0])
 @pytest.mark.parametrize("kind", IMG2IMG)
 def test_a_picture_from_a_picture(models, kind, strength):
@@ -142,18 +152,7 @@ def test_a_network_for_inpainting(kind, strength):
     pipe, ours = inpainting(kind)
     assert ours.inpaints
     names = {"sd1": "StableDiffusionInpaintPipeline", "sdxl": "StableDiffusionXLInpaintPipeline"}
-    call = {
-        "image": picture(),
-        "mask_image": box_mask(),
-        "strength": strength,
-        "num_inference_steps": 8,
-        "guidance_scale": 3.0,
-        "width": 48,
-        "height": 32,
-    }
-    options = {"image": picture(), "mask": box_mask(), "strength": strength}
-    mine = drawn(ours, seed=7, num_steps=8, guidance_scale=3.0, options=options)
-    close(mine, theirs(getattr(diffusers, names[kind]), pipe, **call))
+    close(our_inpainting(ours, strength), their_inpainting(getattr(diffusers, names[kind]), pipe, strength))
     with pytest.raises(ParameterError, match="fills in parts"):
         completed(ours)
 
@@ -171,22 +170,12 @@ def test_a_plain_network_keeps_what_is_not_masked(models, kind, strength):
         "flux-dev": "FluxInpaintPipeline",
     }
     pipe, ours = models(kind)
-    call = {
-        "image": picture(),
-        "mask_image": box_mask(),
-        "strength": strength,
-        "num_inference_steps": 8,
-        "guidance_scale": 3.0,
-        "width": 48,
-        "height": 32,
-    }
-    options = {"image": picture(), "mask": box_mask(), "strength": strength}
-    mine = drawn(ours, seed=7, num_steps=8, guidance_scale=3.0, options=options)
-    other = theirs(getattr(diffusers, names[kind]), pipe, **call)
+    cls = getattr(diffusers, names[kind])
+    mine, other = our_inpainting(ours, strength), their_inpainting(cls, pipe, strength)
     if kind == "sd3":  # whose pipeline decodes here without the shift of the latents, and there with it
         with pytest.raises(AssertionError):
             close(mine, other)
-        z = theirs(getattr(diffusers, names[kind]), pipe, **{**call, "output_type": "latent"})
+        z = their_inpainting(cls, pipe, strength, output_type="latent")
         with torch.no_grad():
             other = (pipe.vae.decode(ours.unscaled(z)).sample / 2 + 0.5).clamp(0, 1)
     close(mine, other)

@@ -10,16 +10,14 @@ import pytest
 import torch
 
 import pictura
-import small_pipelines
 from pictura import loading
 from pictura.nn import kernels, tiled
+from small_pipelines import saved
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("quick")
-    small_pipelines.sd1(where / "parts").save_pretrained(where / "model")
-    return where / "model"
+    return saved("sd1", tmp_path_factory.mktemp("quick"))
 
 
 def quick(model: Any) -> set[bool]:

@@ -6,7 +6,6 @@ DashAI pins so much that it lives in an environment of its own, which `make slow
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -20,12 +19,12 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from PIL import Image
 
 from pictura import TextToImage
 from pictura.history import History
 from pictura.integrations.dashai import processes
 from pictura.picture import Picture
+from pictures import pixels
 
 PYTHON = Path(os.environ.get("PICTURA_DASHAI") or Path(sys.prefix, "dashai", "bin", "python"))
 pytestmark = [
@@ -34,10 +33,6 @@ pytestmark = [
 ]
 TASK = "TextToImageGenerationTask"
 FINISHED, ERROR = 3, 4  # DashAI's words for the state of a process
-
-
-def pixels(content: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
 class Server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import subprocess
 import sys
 
@@ -21,6 +20,8 @@ pytest.importorskip("distilabel")
 
 from distilabel.models.image_generation.base import AsyncImageGenerationModel  # noqa: E402
 
+from pictures import opened, pixels
+
 # distilabel, and what it uses, warn about themselves; we are not to fail for that.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
@@ -31,14 +32,6 @@ pytestmark = pytest.mark.filterwarnings(
 
 PROMPTS = ["a cat", "a pizza left of a star", "three stars"]
 QUICK = {"num_steps": 1}
-
-
-def opened(image: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(image)))
-
-
-def pixels(image: str) -> np.ndarray:
-    return np.asarray(opened(image).convert("RGB"))
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import inspect
-import io
 
 import numpy as np
 import pytest
-from PIL import Image
 
+import loopback
 from loopback import Answer, Loopback
 from pictura.errors import ParameterError, PicturaError
 from pictura.integrations.distilabel import InferenceEndpointsImageGeneration, OpenAIImageGeneration
+from pictures import opened
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
@@ -23,13 +23,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def png(prompt: str, seed: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 6), (len(prompt), seed % 256, 90)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return loopback.png((len(prompt), seed % 256, 90), (8, 6))
 
 
 def colour(image: str) -> tuple[int, int, int]:
-    return Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").getpixel((1, 1))
+    return opened(image).convert("RGB").getpixel((1, 1))
 
 
 def openai(asked):

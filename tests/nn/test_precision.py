@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import pictura
-import small_pipelines
 from pictura import loading
 from pictura.errors import ParameterError
 from pictura.nn import kernels, precision
+from small_pipelines import saved
 
 
 @pytest.mark.parametrize(("rows", "given", "width"), [(1, 24, 40), (3, 64, 64), (1100, 48, 72)])
@@ -82,10 +82,10 @@ BOTH = {"float32": 1.0, "bfloat16": 3.0, "int8": 5.0}
 def test_pictures(name: str, tmp_path: Path, fast: Callable[[dict[str, float]], None]) -> None:
     """Random small networks exaggerate: published ones lose far less. docs/performance.md has larger ones."""
     fast(BOTH)
-    getattr(small_pipelines, name)(tmp_path / "parts").save_pretrained(tmp_path)
+    folder = saved(name, tmp_path)
     options: dict[str, Any] = {"num_steps": 4, "seed": 7, "size": (64, 48)}
     drawn = {
-        dtype: pictura.TextToImage.from_preset(tmp_path, dtype=dtype).generate("a cat", **options)
+        dtype: pictura.TextToImage.from_preset(folder, dtype=dtype).generate("a cat", **options)
         for dtype in ("float32", "bfloat16", "int8")
     }
     assert psnr(drawn["float32"], drawn["bfloat16"]) > 25
@@ -114,8 +114,7 @@ def test_what_is_chosen(fast: Callable[[dict[str, float]], None], monkeypatch: p
 
 def test_int8_is_neither_saved_nor_trained(tmp_path: Path, fast: Callable[[dict[str, float]], None]) -> None:
     fast(BOTH)
-    small_pipelines.sd3(tmp_path / "parts").save_pretrained(tmp_path / "model")
-    loaded = loading.load(tmp_path / "model", dtype="int8")
+    loaded = loading.load(saved("sd3", tmp_path), dtype="int8")
     with pytest.raises(ParameterError, match="dtype='float32'"):
         loading.save(loaded, tmp_path / "copy")
 

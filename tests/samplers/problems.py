@@ -18,6 +18,12 @@ def gaussian(x, level, mean=0.7, std=0.4):
     return mean + level.alpha * std**2 / variance * (x - level.alpha * mean)
 
 
+def draws(shape, seed=0):
+    """Noise as a scheduler draws it from `torch.Generator(seed)`, one call a draw."""
+    rng = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=rng, dtype=torch.float64)
+
+
 MEANS = torch.tensor([-1.0, 0.5], dtype=torch.float64)
 STDS = torch.tensor([0.3, 0.5], dtype=torch.float64)
 SHARES = torch.tensor([0.4, 0.6], dtype=torch.float64)

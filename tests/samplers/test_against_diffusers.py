@@ -7,7 +7,7 @@ import math
 import diffusers
 import pytest
 import torch
-from problems import mixture, run
+from problems import draws, mixture, run
 
 from pictura.levels import VP, Flow, Level, linear, scaled_linear
 from pictura.samplers import schedules
@@ -19,12 +19,6 @@ X = torch.linspace(-2, 2, 7, dtype=torch.float64).reshape(1, 1, 1, 7)
 
 def close(ours, theirs):
     torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=1e-5, atol=1e-5)
-
-
-def noises(seed=0):
-    """The draws that a scheduler makes from `torch.Generator(seed)`, one call a draw."""
-    rng = torch.Generator().manual_seed(seed)
-    return lambda: torch.randn(X.shape, generator=rng, dtype=torch.float64)
 
 
 def drive(scheduler, num_steps, level_of, answer, x, scale=lambda level: 1.0, **step):
@@ -119,11 +113,11 @@ def test_ddim(eta, to_zero):
     )
     levels = VP(alphas_cumprod=TRAINED, spacing="leading", offset=1, to_zero=to_zero).levels(8)
     x = X * levels[0].sigma
-    ours, _ = run("ddim", x, levels, mixture, noises(), eta=eta)
+    ours, _ = run("ddim", x, levels, mixture, draws(X.shape), eta=eta)
     rng = torch.Generator().manual_seed(0)
     if to_zero and eta > 0:
         # The scheduler takes the last variance from step 0 even when it ends at alpha = 1; compare before it.
-        ours = run("ddim", x, levels[:-1], mixture, noises(), eta=eta)[0]
+        ours = run("ddim", x, levels[:-1], mixture, draws(X.shape), eta=eta)[0]
         theirs.set_timesteps(8)
         steps = list(theirs.timesteps[:-1])
         end = x
@@ -143,7 +137,7 @@ def test_euler_ancestral():
     )
     levels = VP(alphas_cumprod=TRAINED).levels(9)
     x = X * levels[0].sigma
-    ours, _ = run("euler_ancestral", x, levels, mixture, noises(3))
+    ours, _ = run("euler_ancestral", x, levels, mixture, draws(X.shape, 3))
     rng = torch.Generator().manual_seed(3)
     close(ours, drive(theirs, 9, vp_by_sigma, epsilon, x / levels[0].alpha, by_alpha, generator=rng))
 
@@ -157,8 +151,8 @@ def test_dpmpp_multistep(algorithm, kind):
     levels = schedules.named(kind)(VP(alphas_cumprod=TRAINED), 8)
     x = X * levels[0].sigma
     name = "dpmpp_2m" if algorithm == "dpmsolver++" else "dpmpp_2m_sde"
-    ours, _ = run(name, x, levels, mixture, noises(5))
-    draw = noises(5)
+    ours, _ = run(name, x, levels, mixture, draws(X.shape, 5))
+    draw = draws(X.shape, 5)
     theirs.set_timesteps(8)
     end = x
     for i, t in enumerate(theirs.timesteps):
@@ -236,7 +230,7 @@ def test_lcm():
         skip, out = 0.25 / (time**2 + 0.25), time / math.sqrt(time**2 + 0.25)
         return skip * x + out * mixture(x, level)
 
-    ours, _ = run("lcm", X, levels, consistency, noises(2))
+    ours, _ = run("lcm", X, levels, consistency, draws(X.shape, 2))
     close(ours, drive(theirs, 4, vp_at, epsilon, X, generator=torch.Generator().manual_seed(2)))
 
 

@@ -6,18 +6,13 @@ import math
 
 import pytest
 import torch
-from problems import geometric, mixture, run
+from problems import draws, geometric, mixture, run
 
 from pictura.levels import CLEAN, Level
 
 X = torch.linspace(-2, 2, 7, dtype=torch.float64)
 LEVELS = [*geometric("ve", 9), CLEAN]
 SIGMAS = [level.sigma for level in LEVELS]
-
-
-def draws(seed):
-    rng = torch.Generator().manual_seed(seed)
-    return lambda: torch.randn(7, generator=rng, dtype=torch.float64)
 
 
 def ancestral(sigma_from, sigma_to, eta):
@@ -31,20 +26,20 @@ def at(x, sigma):
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_euler_ancestral(eta):
-    noise, x = draws(0), X * SIGMAS[0]
+    noise, x = draws(7), X * SIGMAS[0]
     for now, then in zip(SIGMAS, SIGMAS[1:], strict=False):
         down, up = ancestral(now, then, eta)
         x = x + (x - at(x, now)) / now * (down - now)
         if then > 0:
             x = x + noise() * up if eta else x
-    ours, _ = run("euler_ancestral", X * SIGMAS[0], LEVELS, mixture, draws(0), eta=eta)
+    ours, _ = run("euler_ancestral", X * SIGMAS[0], LEVELS, mixture, draws(7), eta=eta)
     torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_dpmpp_2m_sde(eta):
     """In terms of t = -log sigma; the midpoint form."""
-    noise, x, before, h_before = draws(1), X * SIGMAS[0], None, None
+    noise, x, before, h_before = draws(7, 1), X * SIGMAS[0], None, None
     for now, then in zip(SIGMAS, SIGMAS[1:], strict=False):
         x0 = at(x, now)
         if then == 0:
@@ -57,7 +52,7 @@ def test_dpmpp_2m_sde(eta):
         if eta:
             x = x + noise() * then * math.sqrt(-math.expm1(-2 * eta * h))
         before, h_before = x0, h
-    ours, _ = run("dpmpp_2m_sde", X * SIGMAS[0], LEVELS, mixture, draws(1), eta=eta)
+    ours, _ = run("dpmpp_2m_sde", X * SIGMAS[0], LEVELS, mixture, draws(7, 1), eta=eta)
     torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
 
 
@@ -65,7 +60,7 @@ def test_dpmpp_2m_sde(eta):
 @pytest.mark.parametrize(("eta", "r"), [(0.0, 0.5), (1.0, 0.5), (0.6, 0.5), (1.0, 0.3)])
 def test_dpmpp_sde(eta, r, curve):
     """Its noise is a Brownian path over sigma: W(middle) - W(now), then W(next) - W(now), each normalised."""
-    noise, x = draws(2), X * SIGMAS[0]
+    noise, x = draws(7, 2), X * SIGMAS[0]
     for now, then in zip(SIGMAS, SIGMAS[1:], strict=False):
         x0 = at(x, now)
         if then == 0:
@@ -84,5 +79,5 @@ def test_dpmpp_sde(eta, r, curve):
         x = x + whole / math.sqrt(now - then) * up
     levels = [*geometric(curve, 9), CLEAN]
     start = X * SIGMAS[0] * levels[0].alpha
-    ours, _ = run("dpmpp_sde", start, levels, mixture, draws(2), eta=eta, r=r)
+    ours, _ = run("dpmpp_sde", start, levels, mixture, draws(7, 2), eta=eta, r=r)
     torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)

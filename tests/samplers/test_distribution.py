@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from problems import CURVES, gaussian, gaussian_flow, geometric, mixture, mixture_cdf, run
+from problems import CURVES, draws, gaussian, gaussian_flow, geometric, mixture, mixture_cdf, run
 
 from pictura.levels import CLEAN
 
@@ -22,16 +22,11 @@ STOCHASTIC = [
 ]
 
 
-def draws(seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    return lambda: torch.randn(COUNT, generator=rng, dtype=torch.float64)
-
-
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize(("name", "options", "num_steps"), STOCHASTIC)
 def test_mixture(name, options, num_steps, curve):
     """Kolmogorov-Smirnov distance to the mixture within sampling error and the steps' own."""
-    noise = draws()
+    noise = draws(COUNT)
     levels = [*geometric(curve, num_steps, first=40.0, last=0.02), CLEAN]
     x = noise() * math.hypot(levels[0].alpha, levels[0].sigma)
     end, _ = run(name, x, levels, mixture, noise, **options)
@@ -44,7 +39,7 @@ def test_mixture(name, options, num_steps, curve):
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize(("name", "options", "num_steps"), STOCHASTIC)
 def test_gaussian(name, options, num_steps, curve):
-    noise = draws(1)
+    noise = draws(COUNT, 1)
     levels = [*geometric(curve, num_steps, first=40.0, last=0.02), CLEAN]
     x = noise() * math.hypot(levels[0].alpha, levels[0].sigma)
     end, _ = run(name, x, levels, gaussian, noise, **options)
@@ -55,7 +50,7 @@ def test_gaussian(name, options, num_steps, curve):
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("num_steps", [1, 2, 4])
 def test_lcm_is_exact_with_a_consistency_function(num_steps, curve):
-    noise = draws(2)
+    noise = draws(COUNT, 2)
     levels = [*geometric(curve, num_steps, first=60.0, last=1.0)[:-1], CLEAN]
     x = noise() * math.hypot(levels[0].alpha, levels[0].sigma)
     end, asked = run("lcm", x, levels, gaussian_flow, noise)

@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from problems import draws
 
 from pictura import samplers, schedulers
 from pictura.errors import ParameterError, PresetError
@@ -22,13 +23,8 @@ def network(x, time):
     return torch.tanh(0.3 * x + 0.001 * time) + 0.2 * x
 
 
-def draws(seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    return lambda: torch.randn(SHAPE, generator=rng, dtype=torch.float64)
-
-
 def ours(plan, begin=0, x=None, **options):
-    noise = draws()
+    noise = draws(SHAPE)
     first = plan.start * noise() if x is None else x
     solver = schedulers.solver(plan, first, noise, begin=begin, **options)
     asked = []
@@ -46,10 +42,10 @@ def theirs(scheduler, num_steps, **set_timesteps):
     if set_timesteps.get("sigmas") is None:
         set_timesteps["num_inference_steps"] = num_steps
     scheduler.set_timesteps(**set_timesteps)
-    noise = draws()
+    noise = draws(SHAPE)
     x = noise() * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else noise()
     if isinstance(scheduler, diffusers.DPMSolverSDEScheduler):
-        scheduler.noise_sampler = Path(draws())
+        scheduler.noise_sampler = Path(draws(SHAPE))
         scheduler.noise_sampler.noise()
     rng = torch.Generator().manual_seed(0)
     torch.randn(SHAPE, generator=rng, dtype=torch.float64)
@@ -209,7 +205,7 @@ def test_beginning_later(sampler, strength):
         return
     plan = schedulers.plan(config, num_steps, sampler=sampler)
     level = plan.levels[begin]
-    noise, clean = draws(3)(), torch.full(SHAPE, 0.3, dtype=torch.float64)
+    noise, clean = draws(SHAPE, 3)(), torch.full(SHAPE, 0.3, dtype=torch.float64)
     end, asked = ours(plan, begin, level.alpha * clean + level.sigma * noise)
 
     scheduler = getattr(diffusers, BY_SAMPLER[sampler]).from_config({**config, "clip_sample": False})

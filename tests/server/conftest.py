@@ -78,3 +78,27 @@ def scenes():
     from pictura import TextToImage
 
     return TextToImage.from_preset("scenes")
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """Hugging Face's clients refuse to ask anybody otherwise, loopback included."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def conditioned(own_server, tmp_path, monkeypatch):
+    """A server whose "scenes" is a small Stable Diffusion, that model here, and a request with pictures."""
+    from PIL import Image
+
+    from pictura import TextToImage
+    from pipelines import pipeline  # torch and diffusers
+
+    folder, source, mask = tmp_path / "sd1", tmp_path / "in.png", tmp_path / "mask.png"
+    pipeline("sd1", 1).save_pretrained(folder)
+    Image.effect_noise((48, 32), 90).convert("RGB").save(source)
+    Image.linear_gradient("L").resize((48, 32)).save(mask)
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path / "here"))
+    server = own_server("--model", f"scenes={folder}", PICTURA_CACHE=str(tmp_path / "there")).start()
+    wanted = {"image": source, "mask": mask, "strength": 0.6, "seed": 3}
+    return server, TextToImage.from_preset(folder), wanted

@@ -13,6 +13,7 @@ import webuiapi
 from PIL import Image
 
 from pictura.picture import infotext
+from pictures import opened
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_progress_with_previews_and_interrupting(api, server):
     shown = server.until(lambda: (found := other.get_progress())["current_image"] and found)
     assert 0 < shown["progress"] < 1 and shown["eta_relative"] > 0
     assert shown["state"]["job_count"] == 3 and shown["state"]["sampling_steps"] == 400
-    assert Image.open(io.BytesIO(base64.b64decode(shown["current_image"]))).size == (128, 128)
+    assert opened(shown["current_image"]).size == (128, 128)
     assert other.interrupt() == {}
     thread.join(30)
     assert len(made[0].images) < 3
@@ -207,12 +208,12 @@ def test_open_webui(server, scenes):
     answer = post(server, "txt2img", body, **empty).json()
     (image,) = answer["images"]
     expected = scenes.generate("a cat", seed=7, num_steps=3, negative_prompts="a dog", guidance_scale=2)
-    assert np.array_equal(pixels(Image.open(io.BytesIO(base64.b64decode(image)))), expected)
+    assert np.array_equal(pixels(opened(image)), expected)
     assert json.loads(answer["info"])["seed"] == 7
     headers = {"authorization": "Bearer none"}
     body = {"model": "scenes", "prompt": "a cat", "n": 1, "size": "128x128", "response_format": "b64_json"}
     body |= {"seed": 7, "num_steps": 3, "negative_prompt": "a dog", "guidance_scale": 2}
     answer = server.request("POST", "/v1/images/generations?api-version=", json=body, headers=headers).json()
     assert "url" not in answer["data"][0]
-    image = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
+    image = opened(answer["data"][0]["b64_json"])
     assert np.array_equal(pixels(image), expected)

@@ -23,6 +23,9 @@ from test_server_client_pages import script
 
 from pictura import TextToImage
 from pictura.picture.metadata import metadata_of
+from pictures import opened
+
+pytestmark = pytest.mark.usefixtures("online")
 
 PROMPT = "a cat left of a pizza"
 SEED, STEPS, SCALE = 2**31 + 5, 5, 2.5
@@ -30,19 +33,9 @@ EXTRA = {"seed": SEED, "num_steps": STEPS, "guidance_scale": SCALE}
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def online(monkeypatch):
-    """Hugging Face's clients refuse to ask anybody otherwise, loopback included."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-
-
 @pytest.fixture(scope="module")
 def expected(scenes):
     return np.asarray(scenes.generate(PROMPT, seed=SEED, num_steps=STEPS, guidance_scale=SCALE))
-
-
-def decoded(text: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
 def native(server):
@@ -52,7 +45,7 @@ def native(server):
 
 def openai_base64(server):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
-        return decoded(client.images.generate(prompt=PROMPT, extra_body=EXTRA).data[0].b64_json)
+        return opened(client.images.generate(prompt=PROMPT, extra_body=EXTRA).data[0].b64_json)
 
 
 def openai_url(server):
@@ -63,7 +56,7 @@ def openai_url(server):
 
 def openai_webp(server):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
-        return decoded(
+        return opened(
             client.images.generate(prompt=PROMPT, output_format="webp", extra_body=EXTRA).data[0].b64_json
         )
 
@@ -71,7 +64,7 @@ def openai_webp(server):
 def openai_stream(server):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
         made = client.images.generate(prompt=PROMPT, stream=True, partial_images=2, extra_body=EXTRA)
-        return decoded(list(made)[-1].b64_json)
+        return opened(list(made)[-1].b64_json)
 
 
 def openai_async(server):
@@ -79,14 +72,14 @@ def openai_async(server):
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
             return await client.images.generate(prompt=PROMPT, extra_body=EXTRA)
 
-    return decoded(asyncio.run(ask()).data[0].b64_json)
+    return opened(asyncio.run(ask()).data[0].b64_json)
 
 
 def azure(server):
     where = {"azure_endpoint": server.url, "api_version": "2025-04-01-preview", "api_key": "none"}
     with openai.AzureOpenAI(**where) as client:
         made = client.images.generate(model="scenes", prompt=PROMPT, extra_body=EXTRA)
-    return decoded(made.data[0].b64_json)
+    return opened(made.data[0].b64_json)
 
 
 def huggingface(server):
@@ -239,7 +232,7 @@ def test_litellm(server, expected, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
-    pixels = [np.asarray(decoded(image).convert("RGB")) for image in found["images"]]
+    pixels = [np.asarray(opened(image).convert("RGB")) for image in found["images"]]
     assert len(pixels) == 3 and np.array_equal(pixels[0], expected) and np.array_equal(pixels[1], expected)
     assert found["said"].startswith("400 ") and "128x128" in found["said"]
     page = HERE.parents[1] / "docs" / "clients" / "litellm.md"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import httpx2
@@ -14,11 +13,8 @@ import webuiapi
 from PIL import Image
 
 from pictura import TextToImage
+from pictures import pixels
 from pipelines import pipeline
-
-
-def opened(item) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json))).convert("RGB"))
 
 
 def noise(size=(32, 32), seed=0) -> Image.Image:
@@ -74,7 +70,7 @@ def test_an_edit(client, local, form):
     sent = {"bytes": image, "named": ("in.png", image, "image/png"), "list": [image]}[form]
     made = client.images.edit(image=sent, prompt="a cat", extra_body=QUICK)
     expected = local.generate("a cat", image=image, **QUICK)
-    assert np.array_equal(opened(made.data[0]), expected)
+    assert np.array_equal(pixels(made.data[0].b64_json), expected)
 
 
 def test_a_mask_is_transparent_where_it_is_made_anew(client, local):
@@ -85,7 +81,7 @@ def test_a_mask_is_transparent_where_it_is_made_anew(client, local):
     for mask in (png(theirs), png(Image.fromarray(ours))):
         made = client.images.edit(image=image, mask=mask, prompt="a cat", n=2, size="32x32", extra_body=QUICK)
         assert [item.seed for item in made.data] == [3, 4]
-        assert np.array_equal(opened(made.data[0]), expected)
+        assert np.array_equal(pixels(made.data[0].b64_json), expected)
 
 
 def test_nested_options_and_a_stream(client, local):
@@ -97,14 +93,14 @@ def test_nested_options_and_a_stream(client, local):
     assert events[-1].type == "image_edit.completed"
     assert {event.type for event in events[:-1]} <= {"image_edit.partial_image"}
     expected = local.generate("a cat", image=image, guidance_rescale=0.5, **QUICK)
-    assert np.array_equal(opened(events[-1]), expected)
+    assert np.array_equal(pixels(events[-1].b64_json), expected)
 
 
 def test_a_variation(client, local):
     image = png(noise())
     with pytest.warns(DeprecationWarning):
         made = client.images.create_variation(image=image, extra_body=QUICK)
-    assert np.array_equal(opened(made.data[0]), local.generate("", image=image, **QUICK))
+    assert np.array_equal(pixels(made.data[0].b64_json), local.generate("", image=image, **QUICK))
 
 
 def test_an_edit_that_is_sent_again_is_made_once(tiny):

@@ -14,11 +14,7 @@ from PIL import Image
 
 from pictura.picture.metadata import metadata_of
 
-
-@pytest.fixture(autouse=True)
-def online(monkeypatch):
-    """Its clients refuse to ask anybody otherwise, loopback included."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+pytestmark = pytest.mark.usefixtures("online")
 
 
 @pytest.fixture(scope="module")

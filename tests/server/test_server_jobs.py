@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import numpy as np
 from PIL import Image
 
 from pictura import Picture
+from pictures import opened
 
 
 def picture(server, image):
@@ -53,7 +53,7 @@ def test_events_tell_steps_previews_and_pictures(server):
     steps = [data["step"] for kind, data, _ in events if kind == "step"]
     assert steps and steps == sorted(set(steps)) and all(1 <= step <= 40 for step in steps)
     shown = [data for kind, data, _ in events if kind == "preview"]
-    assert Image.open(io.BytesIO(base64.b64decode(shown[-1]["image"]))).size == (128, 128)
+    assert opened(shown[-1]["image"]).size == (128, 128)
     middle = events[-2]
     assert server.events(job["id"], after=middle[2]) == events[-1:]
     assert server.events(job["id"], after=events[-1][2]) == server.events(job["id"], after=2**62) == []

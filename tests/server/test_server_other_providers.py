@@ -6,7 +6,6 @@ import asyncio
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pictura import Failure, Picture, Preview, ProviderError, Request, Step, TextToImage
 
@@ -101,17 +100,9 @@ def test_a_model_that_is_not_there(server, api):
         other.generate("a cat")
 
 
-def test_pictures_to_start_from_are_sent_along(own_server, tmp_path, monkeypatch):
-    from pipelines import pipeline  # torch and diffusers
-
-    folder, source, mask = tmp_path / "sd1", tmp_path / "in.png", tmp_path / "mask.png"
-    pipeline("sd1", 1).save_pretrained(folder)
-    Image.effect_noise((48, 32), 90).convert("RGB").save(source)
-    Image.linear_gradient("L").resize((48, 32)).save(mask)
-    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path / "here"))
-    server = own_server("--model", f"scenes={folder}", PICTURA_CACHE=str(tmp_path / "there")).start()
-    wanted = {"image": source, "mask": mask, "strength": 0.6, "seed": 3}
-    here = TextToImage.from_preset(folder).generate("a red cat", num_steps=4, **wanted)
+def test_pictures_to_start_from_are_sent_along(conditioned):
+    server, model, wanted = conditioned
+    here = model.generate("a red cat", num_steps=4, **wanted)
     a1111 = opened(server, "a1111").generate("a red cat", num_steps=4, **wanted)
     assert np.array_equal(a1111, here)
     openai = opened(server, "openai").generate("a red cat", num_inference_steps=4, **wanted)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pictura import Failure, Picture, Preview, ProviderError, Step, TextToImage
 from pictura.errors import InputError
@@ -212,26 +211,18 @@ def test_failures_say_what_and_of_which_kind(server):
         remote.generate("a cat", size=(8192, 8192), num_steps=1000)
 
 
-def test_pictures_in_options_are_sent_along(own_server, tmp_path, monkeypatch):
-    from pipelines import pipeline  # torch and diffusers
-
-    folder, source, mask = tmp_path / "sd1", tmp_path / "in.png", tmp_path / "mask.png"
-    pipeline("sd1", 1).save_pretrained(folder)
-    Image.effect_noise((48, 32), 90).convert("RGB").save(source)
-    Image.linear_gradient("L").resize((48, 32)).save(mask)
-    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path / "here"))
-    server = own_server("--model", f"small={folder}", PICTURA_CACHE=str(tmp_path / "there")).start()
-    wanted = {"image": source, "mask": mask, "strength": 0.6, "seed": 3, "num_steps": 4}
-    here = TextToImage.from_preset(folder).generate("a red cat", **wanted)
-    remote = TextToImage.from_preset(f"{server.url}#small", api="pictura")
-    there = remote.generate("a red cat", **wanted)
+def test_pictures_in_options_are_sent_along(conditioned):
+    server, model, wanted = conditioned
+    source = str(wanted["image"])
+    here = model.generate("a red cat", num_steps=4, **wanted)
+    there = opened(server).generate("a red cat", num_steps=4, **wanted)
     assert np.array_equal(there, here) and there.image.size == (48, 32)
-    assert there.request.options["image"]["path"] == str(source)
+    assert there.request.options["image"]["path"] == source
     assert there.request.options["image"]["sha256"] == here.request.options["image"]["sha256"]
     # A name that a stranger writes is not opened on the server, whatever form it has.
-    named = [{"image": str(source)}, {"image": {"path": str(source)}}, {"image": [{"path": str(source)}]}]
-    named += [{"control": [{"model": str(folder), "image": "x"}]}, {"reference": {"model": "hf://a/b"}}]
-    named += [{"lora": [str(source)]}, {"embeddings": str(source)}]
+    named = [{"image": source}, {"image": {"path": source}}, {"image": [{"path": source}]}]
+    named += [{"control": [{"model": str(model.name), "image": "x"}]}, {"reference": {"model": "hf://a/b"}}]
+    named += [{"lora": [source]}, {"embeddings": source}]
     for options in named:
         request = {"prompt": "a cat", "num_steps": 2, "options": options}
         answer = server.request("POST", "/api/jobs", json={"requests": [request]})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import pictura
-import small_pipelines
 from pictura import loading, measuring
 from pictura.errors import ParameterError
+from small_pipelines import saved
 
 
 def test_free_memory_is_less_than_there_is() -> None:
@@ -37,9 +37,8 @@ def test_what_stays_in_the_file_is_neither_saved_nor_trained(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_pictures_are_the_same(name: str, tmp_path: Path) -> None:
     """Several prompts, both encoders and the transformer read from the file step by step."""
-    getattr(small_pipelines, name)(tmp_path / "parts").save_pretrained(tmp_path / "model")
-    drawn = []
+    folder, drawn = saved(name, tmp_path), []
     for low_memory in (False, True):
-        model = pictura.TextToImage.from_preset(tmp_path / "model", low_memory=low_memory)
+        model = pictura.TextToImage.from_preset(folder, low_memory=low_memory)
         drawn.append(np.asarray(model.generate(["a cat", "a dog"], num_steps=3, seed=7, size=(64, 48))))
     assert np.array_equal(*drawn)
