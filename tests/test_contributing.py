@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import installed
 from loopback import served
 
 ROOT = Path(__file__).parents[1]
@@ -35,16 +36,7 @@ def install(section: str, site: Path) -> list[str]:
         elif language == "python":
             scripts.append(text)
     project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
-    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    points = [
-        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
-        for group, entries in project["entry-points"].items()
-    ]
-    (info / "entry_points.txt").write_text("\n".join(points))
+    installed.install(site, project["name"], project["entry-points"], project["version"])
     return scripts
 
 

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from small_batches import Instant, files
 
+from installed import install
 from pictura import Picture, Request, batch
 from pictura.batch.ledger import Ledger
 from pictura.batch.store import Store
@@ -503,12 +504,8 @@ OUTPUT = Output(help="a list", files="*.png", finish=finish)
 
 def test_third_parties_add_filters_and_formats_by_entry_point(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(PACKAGE)
-    info = tmp_path / "theirs-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[pictura.filters]\ntheirs = theirs:refuse\n[pictura.outputs]\nlisted = theirs:OUTPUT\n"
-    )
+    points = {"pictura.filters": {"theirs": "theirs:refuse"}, "pictura.outputs": {"listed": "theirs:OUTPUT"}}
+    install(tmp_path, "theirs", points)
     paths = map(str, [Path(batch.__file__).parents[2], Path(__file__).parent, tmp_path])
     done = subprocess.run(
         [sys.executable, "-c", THEIRS, os.pathsep.join(paths), str(tmp_path / "out")],

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from installed import install
 from pictura import discovery, families, samplers
 from pictura.engine import Ask, Engine, solve
 from pictura.errors import InputError, ParameterError, PresetError
@@ -199,12 +200,8 @@ def test_examples_become_a_batch_and_a_loss(family):
 def test_a_broken_family_of_another_package_takes_no_other_with_it(tmp_path, monkeypatch):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "__init__.py").write_text("")
-    info = tmp_path / "bare-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bare\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[pictura.families]\nbare = bare.family:FAMILY\ngone = gone.family:FAMILY\n"
-    )
+    points = {"bare": "bare.family:FAMILY", "gone": "gone.family:FAMILY"}
+    install(tmp_path, "bare", {"pictura.families": points})
     monkeypatch.syspath_prepend(str(tmp_path))
     discovery.found.cache_clear()
     try:

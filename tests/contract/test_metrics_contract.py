@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import pictura
+from installed import install
 from pictura.datasets.scenes.stream import example
 from pictura.evaluation import checkers, metrics, scorers
 from pictura.evaluation.metrics import Sample
@@ -51,10 +52,7 @@ def test_real_pictures_measure_better_than_broken_ones(name: str) -> None:
 def test_third_parties_add_theirs_by_entry_point(kind: str, tmp_path: Path) -> None:
     group, attribute, check = THEIRS[kind]
     (tmp_path / "theirs.py").write_text(MODULE)
-    info = tmp_path / "theirs-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\ntheirs = theirs:{attribute}\n")
+    install(tmp_path, "theirs", {group: {"theirs": f"theirs:{attribute}"}})
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         f"from pictura.evaluation.{kind} import *\n"

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from installed import install
 from pictura import samplers
 from pictura.errors import ParameterError
 from pictura.levels import CLEAN, VE, VP, Flow, Level, scaled_linear
@@ -173,12 +174,7 @@ def test_a_sampler_of_another_package(tmp_path, monkeypatch):
     (tmp_path / "jump.py").write_text(
         "def jump(x, levels, noise):\n    x0 = yield x, levels[0]\n    return x0\n"
     )
-    info = tmp_path / "jump-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jump\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[pictura.samplers]\njump = jump:jump\nlost = no_such_module:lost\n"
-    )
+    install(tmp_path, "jump", {"pictura.samplers": {"jump": "jump:jump", "lost": "no_such_module:lost"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     found.cache_clear()
     try:

@@ -23,6 +23,14 @@ def ask(page, prompt: str, steps: int = 12, count: int = 2) -> None:
     page.get_by_role("button", name="Generate").click()
 
 
+def ask_nobody(page, prompt: str, steps: int, count: int) -> None:
+    """`ask` while the server is not to be reached."""
+    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
+    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
+    ask(page, prompt, steps, count)
+    expect(page.locator(".state").first).to_have_text("Sending")
+
+
 def forget(seen) -> None:
     """What the browser itself says of requests that nobody answers is expected here."""
     seen.said[:] = [
@@ -113,10 +121,7 @@ def test_a_closed_page_takes_its_jobs_up_again(fragile, look) -> None:
 def test_an_answer_that_never_came_outlives_a_reload(fragile, look) -> None:
     seen = look(fragile)
     page = seen.go()
-    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
-    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
-    ask(page, "a bee on a green background", 4, 1)
-    expect(page.locator(".state").first).to_have_text("Sending")
+    ask_nobody(page, "a bee on a green background", 4, 1)
     page.unroute_all()
     page.reload()
     expect(page.locator(".cell.done")).to_have_count(1, timeout=60_000)
@@ -126,10 +131,7 @@ def test_an_answer_that_never_came_outlives_a_reload(fragile, look) -> None:
 def test_tabs_keep_each_other_s_unsent_jobs(fragile, look) -> None:
     seen = look(fragile)
     page, other = seen.go(), seen.page.context.new_page()
-    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
-    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
-    ask(page, "a plum", 4, 1)
-    expect(page.locator(".state").first).to_have_text("Sending")
+    ask_nobody(page, "a plum", 4, 1)
     other.goto(fragile.url)  # takes it up as well: sent by both with one key, it is one job
     ask(other, "a pear and a plum", 4, 1)
     expect(other.locator(".cell.done")).to_have_count(2, timeout=60_000)
@@ -144,10 +146,7 @@ def test_what_was_never_sent_can_be_cancelled(fragile, look) -> None:
     """Whether the server has it is not known: it is sent, and stopped at once."""
     seen = look(fragile)
     page = seen.go()
-    expect(page.get_by_label("Steps", exact=True)).to_be_visible()
-    page.route("**/api/jobs", lambda route: route.abort("connectionrefused"))
-    ask(page, "a slow sloth", 900, 3)
-    expect(page.locator(".state").first).to_have_text("Sending")
+    ask_nobody(page, "a slow sloth", 900, 3)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".state").first).to_have_text("Cancelling when the server answers")
     page.unroute_all()
