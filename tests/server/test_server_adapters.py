@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import zipfile
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image
 
 from pictura import TextToImage
+from pictura.history import History
+from pictura.history.replaying import replay
 from pictura.picture import Picture
 
 PROMPT = "a red cat on a tree"
@@ -56,7 +59,20 @@ def place(tmp_path_factory):
     redrawn(depth, random.Random(1)).save_pretrained(adapters / "kinds" / "depth")
     ip_adapter(pipe, adapters, random.Random(1), pipe.unet.config.cross_attention_dim)
     (adapters / "notes.txt").write_text("of the owner")
+    ink(pipe, place / "loras" / "styles")
     return place
+
+
+def ink(pipe, folder):
+    """A LoRA for one layer."""
+    import torch
+    from safetensors.torch import save_file
+
+    name, layer = next((n, m) for n, m in pipe.unet.named_modules() if n.endswith("attn1.to_q"))
+    down, up = torch.randn(2, layer.in_features), torch.randn(layer.out_features, 2)
+    folder.mkdir(parents=True)
+    tensors = {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    save_file(tensors, folder / "ink.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +80,7 @@ def offering(place):
     from serving import Server
 
     arguments = ["--model", f"small={place / 'model'}", "--adapters", str(place / "adapters")]
+    arguments += ["--loras", str(place / "loras")]
     server = Server(place / "home", *arguments, PICTURA_CACHE=str(place / "cache")).start()
     yield server
     server.stop()
@@ -135,6 +152,48 @@ def test_native_requests_give_the_pixels_of_python(offering, model, place):
     again = offering.request("POST", f"/api/images/{id}/replay").json()
     assert again["identical"] is True, again
     assert np.array_equal(pixels(offering, drawn(offering, shown)), here)  # what was told can be asked again
+
+
+def test_what_goes_out_says_no_place_of_the_server(offering, model, place):
+    lora = {"name": "styles/ink.safetensors", "weight": 0.5}
+    options = {"control": [{"name": "kinds/depth", "image": sent(offering, drawing(1))}], "lora": [lora]}
+    id = drawn(offering, options)
+    here = model.generate(
+        PROMPT, **SAID,
+        control=[{"model": str(place / "adapters" / "kinds" / "depth"), "image": drawing(1)}],
+        lora=[{"path": str(place / "loras" / "styles" / "ink.safetensors"), "weight": 0.5}],
+    )  # fmt: skip
+    assert np.array_equal(pixels(offering, id), here)
+    file = offering.get(f"/images/{id}.png").content
+    said = Picture.open(io.BytesIO(file)).request.options
+    assert said["control"][0]["name"] == "kinds/depth" and said["lora"][0]["weight"] == 0.5
+    job = offering.get(f"/api/images/{id}").json()["job"]
+    told = [
+        offering.get(f"/api/images/{id}").content, offering.get(f"/api/jobs/{job}").content,
+        offering.get("/api/images").content, offering.request("POST", "/api/inspect", content=file).content,
+        *(str(Image.open(io.BytesIO(file)).text[name]).encode() for name in ("pictura", "parameters")),
+        *(offering.get(f"/images/{id}.{kind}").content for kind in ("jpeg", "webp")),
+        zipped(offering.get("/api/export", params={"job": job}).content),
+        answered(offering, unit()).content,
+    ]  # fmt: skip
+    for content in told:
+        assert str(place).encode() not in content and len(content) > 100
+    assert offering.request("POST", f"/api/images/{id}/replay").json()["identical"] is True
+
+
+def zipped(content):
+    return zipfile.ZipFile(io.BytesIO(content)).read("metadata.jsonl")
+
+
+def test_the_history_makes_them_again_here(offering, model, place):
+    options = {"control": [{"name": "edges", "image": sent(offering, drawing(2))}]}
+    id = drawn(offering, options)
+    with History(folder=place / "home") as history, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PICTURA_CACHE", str(place / "cache"))
+        entry = history.get(id)
+        assert entry.request.options["control"][0]["model"] == str(place / "adapters" / "edges")
+        found = replay(entry, lambda then: model.generate(then.request.amended(model=None)))
+    assert found.identical, found.differences
 
 
 def test_our_own_provider_names_them_too(offering, model, place):

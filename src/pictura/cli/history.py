@@ -201,7 +201,7 @@ def replay(
             f"the picture {entry.id} does not say which model made it, so nobody can make it again"
         )
     save = None if out is None else saver(out, several=False)
-    then = entry.picture()
+    then = entry.picture().amended(request=entry.request)  # whose file may not say where others lie
 
     from pictura.cli.replay import tell_replay
     from pictura.task import TextToImage

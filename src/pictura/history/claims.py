@@ -202,10 +202,14 @@ class Claims:
         with begin(self.history.engine, reading=True) as connection:
             return set(connection.execute(wanted).scalars())
 
-    def finish(self, task: Task, picture: Picture) -> Entry | None:
-        """Keep the picture of a task and end it. None, and nothing kept, where it is no longer one's own."""
+    def finish(self, task: Task, picture: Picture, told: Request | None = None) -> Entry | None:
+        """Keep the picture of a task and end it. None, and nothing kept, where it is no longer one's own.
+
+        told: the request that its file tells to whoever gets it, where that is not the picture's own.
+        """
         history = self.history
-        digest = history.blobs.put(picture.to_bytes(".png"), ".png")
+        file = picture if told is None else picture.amended(request=told)
+        digest = history.blobs.put(file.to_bytes(".png"), ".png")
         with begin(history.engine) as connection:
             jobs_row(connection, task.job, lock=True)
             if not connection.execute(

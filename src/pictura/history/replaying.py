@@ -44,7 +44,7 @@ def replay(then: Entry | Picture, draw: Callable[[Picture], Picture]) -> Replay:
 
     FileError where the file of an entry is gone or damaged; what `draw` raises.
     """
-    old = then.picture() if isinstance(then, Entry) else then
+    old = then.picture().amended(request=then.request) if isinstance(then, Entry) else then
     return compared(old, draw(old))
 
 

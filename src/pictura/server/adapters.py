@@ -57,20 +57,20 @@ def placed_adapters(options: Mapping[str, Any], folder: Path | None) -> dict[str
     return found
 
 
-def without_places(options: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
     """`options` as they go out: adapters by their names."""
     found = dict(options)
     for option in OPTIONS:
         given = options.get(option)
         if isinstance(given, Mapping):
-            found[option] = _named(given, folder)
+            found[option] = _named(given)
         elif isinstance(given, (list, tuple)):
-            found[option] = [_named(one, folder) if isinstance(one, Mapping) else one for one in given]
+            found[option] = [_named(one) if isinstance(one, Mapping) else one for one in given]
     return found
 
 
 def _placed(entry: Any, option: str, folder: Path | None, offered: list[str]) -> Any:
-    """{"name", ...} as {"model", ...}; what has no name is left to the family, which wants a model."""
+    """{"name", ...} with its "model"; what has no name is left to the family, which wants a model."""
     if not isinstance(entry, Mapping) or "name" not in entry:
         return entry
     name = entry["name"]
@@ -79,19 +79,13 @@ def _placed(entry: Any, option: str, folder: Path | None, offered: list[str]) ->
             f"{option} {shown(name)} is not offered here; {did_you_mean(str(name), offered)}",
             parameter=option,
         )
-    rest = {key: value for key, value in entry.items() if key != "name"}
-    return {"model": str(folder.absolute() / name), **rest}
+    return {"model": str(folder.absolute() / name), **entry}
 
 
-def _named(entry: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """{"model", "encoder", ...} as {"name", ...}."""
+def _named(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model", "encoder", ...} as {"name", ...}: as it was asked for, or what its place is called."""
     rest = {key: value for key, value in entry.items() if key not in PLACES}
-    if not isinstance(entry.get("model"), str):
-        return rest
-    place = PurePath(entry["model"])
-    if folder is not None and place.is_relative_to(folder.absolute()):
-        return {"name": place.relative_to(folder.absolute()).as_posix(), **rest}
-    return {"name": place.name, **rest}
+    return {"name": PurePath(entry["model"]).name, **rest} if isinstance(entry.get("model"), str) else rest
 
 
 def _refuse_places(value: object, option: str) -> None:

@@ -24,6 +24,7 @@ from pictura.request import Request
 from pictura.samplers.schedules import SCHEDULES
 from pictura.server import units, uploads
 from pictura.server.fields import Fields
+from pictura.server.outside import outward
 
 __all__ = [
     "Desk", "Desks", "Found", "Running", "chosen_model", "info", "progress", "read",
@@ -268,7 +269,7 @@ def _mask(content: bytes, width: int | None, height: int | None, invert: bool) -
 
 def _text(entry: Entry) -> str:
     digest, version = entry.model_digest, str(entry.details.get("version", ""))
-    return infotext.write(entry.request, model_digest=digest, version=version)
+    return infotext.write(outward(entry.request), model_digest=digest, version=version)
 
 
 def chosen_model(value: object, offered: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from pictura.options import Option
 from pictura.request import Options, Request
 from pictura.server import adapters
 
-__all__ = ["lora_names", "placed", "refuse_names", "shown_options", "shown_request"]
+__all__ = ["lora_names", "outward", "placed", "refuse_names"]
 
 SUFFIX = ".safetensors"
 PLAIN = ("path", "sha256", "name")  # what may be a text: places that we put there, digests, offered names
@@ -43,16 +43,10 @@ def placed(request: Request, loras: Path | None, folder: Path | None = None) -> 
     return request.amended(options=Options(options))
 
 
-def shown_request(request: Request, folder: Path | None = None) -> dict[str, Any]:
-    """A request as it goes out. folder: of adapters."""
-    options = shown_options(request.options, folder)
-    return {**request.to_dict(), **({"options": options} if options else {})}
-
-
-def shown_options(options: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Options as they go out: files by digest, and by name where they have one. folder: of adapters."""
-    found: dict[str, Any] = _without_paths(adapters.without_places(options, folder))
-    return found
+def outward(request: Request) -> Request:
+    """A request as it goes out: files by digest, and by name where they have one."""
+    options = _without_paths(adapters.without_places(request.options))
+    return request.amended(options=Options(options))
 
 
 def refuse_names(request: Request, options: Mapping[str, Option]) -> None:

@@ -38,6 +38,7 @@ from pictura.picture import Picture, Step
 from pictura.server import logs
 from pictura.server.benches import Bench, Seen, open_bench
 from pictura.server.lags import Lags
+from pictura.server.outside import outward
 
 __all__ = ["LEASE", "Worker", "main"]
 
@@ -173,7 +174,7 @@ class Worker:
 
     def _finish(self, task: Task, picture: Picture) -> None:
         try:
-            entry = self._claims.finish(task, picture)
+            entry = self._claims.finish(task, picture, outward(picture.request))
             if entry is not None and task.asked_at is not None:
                 self._counts.lags.add((entry.made_at - task.asked_at) / 1e6)
         except PicturaError as error:

@@ -46,8 +46,9 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "ControlNetModel": ControlNet,
     "T2IAdapter": T2IAdapter,
 }
-_CONTROL = {"model", "image", "weight", "start", "end", "sha256"}
-_REFERENCE = {"model", "encoder", "image", "weight", "sha256"}
+_TOLD = {"name", "sha256"}  # by whoever offers it, and by `resolve`
+_CONTROL = {"model", "image", "weight", "start", "end"} | _TOLD
+_REFERENCE = {"model", "encoder", "image", "weight"} | _TOLD
 
 
 class _Control(NamedTuple):
@@ -159,7 +160,7 @@ class Steering:
     def _entry(self, given: object, known: set[str], name: str) -> dict[str, Any]:
         """{"model", "image", ..., "sha256"} with the picture recorded and the network's digest."""
         if not isinstance(given, Mapping) or set(given) - known or not {"model", "image"} <= set(given):
-            listed = ", ".join(sorted(known - {"sha256"}))
+            listed = ", ".join(sorted(known - _TOLD))
             raise ParameterError(f"{name} is {shown(given)}; give {{{listed}}}", parameter=name)
         entry = dict(given)
         for key, low, high in (("weight", -10.0, 10.0), ("start", 0.0, 1.0), ("end", 0.0, 1.0)):

@@ -11,7 +11,7 @@ from pictura import __version__, samplers
 from pictura.errors import FileError, ParameterError
 from pictura.picture.metadata import Metadata, metadata_of
 from pictura.server import uploads
-from pictura.server.outside import shown_request
+from pictura.server.outside import outward
 from pictura.server.routes import service
 from pictura.server.service import Service
 
@@ -90,7 +90,7 @@ async def inspect(asked: Asked, serving: Serving) -> dict[str, Any]:
     return {
         "source": found.source,
         "size": list(found.size),
-        "request": None if request is None else shown_request(request, serving.settings.adapters),
+        "request": None if request is None else outward(request).to_dict(),
         "model_digest": found.model_digest,
         "version": found.version,
         "ignored": list(found.ignored),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from pictura.history.replaying import compared, sentences
 from pictura.request import MAX_SEED, parse_size
 from pictura.server.bodies import json_object
 from pictura.server.guard import Caller
-from pictura.server.outside import shown_options, shown_request
+from pictura.server.outside import outward
 from pictura.server.routes import caller, service
 from pictura.server.service import Service
 
@@ -118,8 +119,7 @@ async def replay(id: str, serving: Serving, calling: Calling) -> dict[str, Any]:
     """Make it again from what is recorded and compare every pixel. The new picture is in the history too."""
     then = await serving.entry(id)
     old = await serving.thread(then.picture)  # now: the same pixels made again would mend a damaged file
-    request = then.request.amended(options=shown_options(then.request.options, serving.settings.adapters))
-    job = await serving.submit([request], owner=calling.name)
+    job = await serving.submit([outward(then.request)], owner=calling.name)
     done = await serving.ended(job.id, serving.settings.limits.wait)
     if not done.images:
         reason = done.failures[0].error if done.failures else f"the job is {done.status}"
@@ -169,7 +169,8 @@ async def uncollect(name: str, id: str, serving: Serving) -> dict[str, str]:
 @router.get("/export")
 async def export(serving: Serving, wanted: Filters, query: Words = "") -> StreamingResponse:
     """A zip with the pictures that a search finds and metadata.jsonl, as `datasets`' imagefolder reads it."""
-    parts: Iterator[bytes] = zipped(serving.history.walk(query, **wanted))
+    found = serving.history.walk(query, **wanted)
+    parts: Iterator[bytes] = zipped(replace(entry, request=outward(entry.request)) for entry in found)
     head = {"content-disposition": 'attachment; filename="pictures.zip"'}
     return StreamingResponse(parts, media_type="application/zip", headers=head)
 
@@ -184,7 +185,7 @@ def shown_image(entry: Entry, serving: Service) -> dict[str, Any]:
         "thumbnail": f"/images/{entry.id}/thumbnail",
         "made_at": made_at.replace("+00:00", "Z"),
         "size": list(entry.size),
-        "request": shown_request(entry.request, serving.settings.adapters),
+        "request": outward(entry.request).to_dict(),
         "model_digest": entry.model_digest,
         "stars": entry.stars,
         "note": entry.note,

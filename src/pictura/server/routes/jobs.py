@@ -17,7 +17,7 @@ from pictura.request import MAX_SEED, Request, random_seed
 from pictura.server.bodies import parsed
 from pictura.server.fields import EXACT
 from pictura.server.guard import Caller
-from pictura.server.outside import shown_request
+from pictura.server.outside import outward
 from pictura.server.routes import caller, service
 from pictura.server.service import SEEDS, Service
 
@@ -56,7 +56,7 @@ async def newest(
 async def get(id: str, serving: Serving) -> dict[str, Any]:
     """How a job stands, and what it asked for."""
     asked = await serving.thread(serving.jobs.requests, id)
-    requests = [shown_request(request, serving.settings.adapters) for request in asked]
+    requests = [outward(request).to_dict() for request in asked]
     return {**shown_job(await serving.job(id), serving), "requests": requests}
 
 
