@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from crowds import together
 from pictura.errors import EngineError, InputError, ParameterError
 from pictura.history.jobs import KeyConflict
 from pictura.request import Request
@@ -82,14 +83,8 @@ def test_the_same_key_is_the_same_job(jobs):
 
 
 def test_the_same_key_from_many_threads_at_once_is_one_job(jobs, claims):
-    found, threads = [], []
-    for _ in range(6):
-        thread = threading.Thread(target=lambda: found.append(jobs.submit(requests(2), key="k").id))
-        threads.append(thread)
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 6 and len(set(found)) == 1 and claims.waiting() == 2
+    found = together(lambda _: jobs.submit(requests(2), key="k").id, range(6))
+    assert len(set(found)) == 1 and claims.waiting() == 2
 
 
 def test_cancelling_keeps_what_is_finished(jobs, claims, picture):
@@ -161,23 +156,14 @@ def test_leases_do_not_follow_the_wall_clock(jobs, claims, monkeypatch):
 
 def test_many_workers_make_each_task_once(jobs, claims, picture):
     job = jobs.submit(requests(40))
-    made, errors = [], []
+    made = []
 
     def work(name):
-        try:
-            while held := claims.claim(name, limit=3, lease=60):
-                for task in held:
-                    entry = claims.finish(task, make(task, picture))
-                    made.append((name, entry.index))
-        except Exception as error:
-            errors.append(error)
+        while held := claims.claim(name, limit=3, lease=60):
+            made.extend(claims.finish(task, make(task, picture)).index for task in held)
 
-    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors and sorted(index for _, index in made) == list(range(40))
+    together(work, [f"w{i}" for i in range(5)])
+    assert sorted(made) == list(range(40))
     done = jobs.get(job.id)
     assert done.status == "done" and [image.index for image in done.images] == list(range(40))
 

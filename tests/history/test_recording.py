@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import pictura
+from crowds import together
 from pictura import TextToImage
 from pictura.errors import ParameterError
 from pictura.history import History, recording
@@ -187,11 +188,7 @@ def test_many_threads_keep_in_one_history(home, model):
     def draw(base):
         model.generate(["a"] * 5, seed=base, num_steps=1)
 
-    threads = [threading.Thread(target=draw, args=(100 * i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(draw, range(0, 400, 100))
     assert {r.seed for r in kept(home)} == {100 * i + j for i in range(4) for j in range(5)}
 
 

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from sqlalchemy import event, select
 
 import pictura
+from crowds import together
 from pictura.errors import FileError, InputError, ParameterError
 from pictura.history import History
 from pictura.history.database import begin, migrate
@@ -196,22 +196,13 @@ def test_collections(history, picture):
 
 
 def test_many_threads_write_at_once(history, picture):
-    errors = []
-
     def work(base):
-        try:
-            for seed in range(5):
-                entry = history.add(picture(seed=base + seed))
-                history.collect("all", entry.id)
-        except Exception as error:
-            errors.append(error)
+        for seed in range(5):
+            entry = history.add(picture(seed=base + seed))
+            history.collect("all", entry.id)
 
-    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors and history.count() == 30 and history.collections() == {"all": 30}
+    together(work, range(0, 600, 100))
+    assert history.count() == 30 and history.collections() == {"all": 30}
 
 
 def test_a_current_history_opens_without_alembic_and_beside_a_writer(tmp_path):

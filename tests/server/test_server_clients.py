@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx2
@@ -21,6 +20,7 @@ import webuiapi
 from PIL import Image
 from test_server_client_pages import script
 
+from crowds import together
 from pictura import TextToImage
 from pictura.picture.metadata import metadata_of
 from pictures import opened
@@ -147,18 +147,13 @@ def test_the_same_pixels_everywhere(server, expected, client):
 
 
 def test_the_same_pixels_all_at_once(server, expected):
-    found = {}
-
-    def ask(client):
-        found[client.__name__] = np.asarray(client(server).convert("RGB"))
-
-    threads = [threading.Thread(target=ask, args=(client,)) for client in CLIENTS]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wrong = [name for name, pixels in found.items() if not np.array_equal(pixels, expected)]
-    assert len(found) == len(CLIENTS) and not wrong
+    found = together(lambda client: np.asarray(client(server).convert("RGB")), CLIENTS)
+    wrong = [
+        client.__name__
+        for client, pixels in zip(CLIENTS, found, strict=True)
+        if not np.array_equal(pixels, expected)
+    ]
+    assert not wrong
 
 
 def test_our_provider_for_openai(server, scenes):

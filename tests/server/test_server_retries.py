@@ -10,6 +10,8 @@ import httpx2
 import openai
 import pytest
 
+from crowds import together
+
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
@@ -71,18 +73,11 @@ def test_patience_lost_for_good_loses_no_picture(server, patience):
 
 
 def test_equal_calls_at_the_same_time_that_are_all_repeated(server, patience):
-    seeds: list[int] = []
-
-    def ask():
+    def ask(_):
         with client(server, timeout=patience, max_retries=200) as impatient:
-            answer = impatient.images.generate(prompt="crowd", extra_body={"num_steps": 60})
-        seeds.append(answer.data[0].seed)
+            return impatient.images.generate(prompt="crowd", extra_body={"num_steps": 60}).data[0].seed
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    seeds = together(ask, range(4))
     settle(server)
     assert len(set(seeds)) == 4 and made(server, "crowd") == 4
 

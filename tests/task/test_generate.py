@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import pictura
+from crowds import together
 from pictura import Failure, ParameterError, Picture, Pictures, Preview, Request, Step, TextToImage
 from pictura.engine import solve
 
@@ -265,17 +266,8 @@ def test_bad_rows_of_a_lazy_source_come_after_the_good_ones(model: TextToImage) 
 
 def test_threads_share_one_model(model: TextToImage) -> None:
     expected = [model.generate("red", seed=seed, num_steps=6) for seed in range(4)]
-    found: dict[int, Any] = {}
-
-    def work(seed: int) -> None:
-        found[seed] = model.generate("red", seed=seed, num_steps=6)
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(same(found[seed], expected[seed]) for seed in range(4))
+    found = together(lambda seed: model.generate("red", seed=seed, num_steps=6), range(4))
+    assert all(map(same, found, expected))
 
 
 def test_async(model: TextToImage) -> None:
