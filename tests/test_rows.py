@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from pictura.nn.convolution import Conv2d
-from pictura.nn.rows import by_rows, one_thread
+from pictura.nn.rows import by_rows, one_thread, singly
 from pictura.nn.transformer import Attention, pad_rows
 
 
@@ -50,6 +50,26 @@ def test_attention_and_linear_of_tokens(tokens, width, threads):
     attention, linear = Attention(width, 4), torch.nn.Linear(width, 3 * width)
     assert_rows_alone(lambda x: attention(x, torch.zeros(())), x)
     assert_rows_alone(lambda x: F.silu(linear(x)), x)
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_a_row_by_itself_has_its_bits_whatever_the_network(dealt, threads):
+    """One whose parts do depend on the company: a vector's product, a small convolution, a tail of silu."""
+    vector, convolution = torch.nn.Linear(7, 9), torch.nn.Conv2d(3, 9, 3, padding=1)
+
+    def network(x, v):
+        return F.silu(convolution(x) + vector(v)[:, :, None, None])
+
+    x, v = torch.randn(9, 3, 5, 7), torch.randn(9, 7)
+    with torch.no_grad():
+        whole = singly(network, dealt=dealt, x=x, v=v)
+        assert whole.shape == (9, 9, 5, 7) and (whole - network(x, v)).abs().max() < 1e-5
+        for count in (1, 2, 5):
+            assert torch.equal(singly(network, dealt=dealt, x=x[:count], v=v[:count]), whole[:count])
+        if not dealt:
+            assert torch.equal(whole[4:5], network(x[4:5], v[4:5]))
+        with pytest.raises(RuntimeError):
+            singly(network, dealt=dealt, x=x, v=v[:, :3])
 
 
 def test_a_forked_process_does_not_wait_for_threads_it_does_not_have():

@@ -225,8 +225,10 @@ def test_the_first_noise_is_theirs():
     assert any(torch.equal(x, scale * noise) for x in asked for scale in (1.0, level.sigma))
 
 
-def test_the_engine_gives_the_bits_of_the_oracle():
-    _, ours = pair("sd3", 0)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_gives_the_bits_of_the_oracle(kind):
+    _, ours = pair(kind, 0)
+    assert ours.rows > 1
     requests = [request_for(ours, f"{word} cat", seed=i, num_steps=2 + i) for i, word in enumerate("abc")]
     engine = Engine(ours, rows=ours.rows)
     tickets = [engine.add(ours.run(request, lambda level, x0: None)) for request in requests]

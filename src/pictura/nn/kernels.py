@@ -30,15 +30,14 @@ QUERIES = 256  # of a head at a time
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def accelerate(network: nn.Module, *, reuse: bool = True, keep: bool = True) -> nn.Module:
+def accelerate(network: nn.Module, *, keep: bool = True) -> nn.Module:
     """`network` itself, its plain linear and convolutional layers made ready to compute the quickest way.
 
-    `reuse`: keep freed memory too (`memory.reuse`), quicker where maps come and go, but the process stays as
-    large as it was at most. `keep`: keep transformed weights of convolutions on small maps."""
+    Freed memory is kept for what is allocated next (`memory.reuse`). `keep`: so are transformed weights of
+    convolutions on small maps."""
     if os.environ.get("PICTURA_KERNELS") == "torch":
         return network
-    if reuse:
-        memory.reuse()
+    memory.reuse()
     for module in network.modules():
         if hasattr(type(module), "mixing"):
             module.mixing = attention  # type: ignore[assignment]

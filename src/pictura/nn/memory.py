@@ -19,15 +19,15 @@ from torch import Tensor
 
 # Of malloc.h: what `mallopt` sets, and to what.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-KEPT, STEP = 1 << 30, 64 << 20  # bytes of free memory kept at most; bytes fetched at a time
+KEPT, STEP = 256 << 20, 64 << 20  # bytes of free memory kept at most; bytes fetched at a time
 LARGE = 8 << 20  # bytes from which on a tensor may have memory of its own
 HUGE = 64 << 20  # bytes from which on it is worth emptying what is kept before
 
 
 @cache
 def reuse() -> bool:
-    """Let this process keep up to 1 GiB of freed memory for what it allocates next. False where the C library
-    is not glibc, or where the environment has set it up otherwise."""
+    """Let this process keep up to 256 MiB of freed memory for what it allocates next. False where the C
+    library is not glibc, or where the environment has set it up otherwise."""
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
     try:

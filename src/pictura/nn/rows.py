@@ -136,3 +136,22 @@ def by_rows(function: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
         cut = {name: value.tensor_split(parts) for name, value in inputs.items()}
         jobs = [{name: values[i] for name, values in cut.items()} for i in range(parts)]
         return torch.cat(list(_pool(workers).map(part, jobs)))
+
+
+def singly(function: Callable[..., Tensor], *, dealt: bool, **inputs: Tensor) -> Tensor:
+    """`function(**inputs)`, (b, ...) -> (b, ...), of one row at a time: the bits are those of a row alone,
+    whatever the network. dealt: each row by one thread of several; otherwise by all threads together."""
+    count = len(next(iter(inputs.values())))
+    found: dict[int, Tensor] = {}
+
+    def answer(i: int) -> None:
+        found[i] = function(**{name: value[i : i + 1] for name, value in inputs.items()})
+
+    if dealt and count == 1:
+        like_dealt(lambda: answer(0))
+    elif dealt:
+        deal(answer, range(count))
+    else:
+        for i in range(count):
+            answer(i)
+    return torch.cat([found[i] for i in range(count)])

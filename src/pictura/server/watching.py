@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -89,17 +89,17 @@ class Watching:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        changes = Changes(self._jobs.history.engine)
-        while True:
-            await self._some.wait()
-            try:
-                if self._new or changes.since():  # microseconds: a look at a file in memory
-                    self._new = False
-                    await self._look()
-            except PicturaError as error:
-                _log.warning("%s", error)
-                await asyncio.sleep(0.5)
-            await asyncio.sleep(LOOK)
+        with closing(Changes(self._jobs.history.engine)) as changes:
+            while True:
+                await self._some.wait()
+                try:
+                    if self._new or changes.since():  # microseconds: a look at a file in memory
+                        self._new = False
+                        await self._look()
+                except PicturaError as error:
+                    _log.warning("%s", error)
+                    await asyncio.sleep(0.5)
+                await asyncio.sleep(LOOK)
 
     def leave(self) -> None:
         """Let those go who resume when the server is back; others may still get their pictures."""

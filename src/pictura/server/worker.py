@@ -117,6 +117,7 @@ class Worker:
                 else:
                     time.sleep(IDLE / 2)
         finally:
+            self._changes.close()
             self._keeping.put(None)
             keeper.join(grace + self._lease)
             back = self._tasks()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -25,15 +26,19 @@ from pictura.families.latent.options import OPTIONS
 from pictura.families.latent.timing import Condition, Timed
 from pictura.families.latent.training import Training
 from pictura.formats.rules import Rule
+from pictura.formats.streaming import absent
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
 from pictura.nn.deep_cache import DeepCache
+from pictura.nn.rows import like_dealt, singly
 from pictura.nn.vae import AutoencoderKL
 from pictura.request import Request
 from pictura.schedulers import Plan
 
 __all__ = ["LatentDiffusion"]
 
+SMALL = 32_000_000  # parameters of a network that is asked many rows at once
+LITTLE = 8_000_000_000  # parameters times positions of a row that one thread answers, in 0.1 s or less
 COMMON = {"size", "num_steps", "guidance_scale", "sampler", "schedule", "negative_prompt"}
 Reading = Generator[tuple[Ask, ...], Answers, Condition]
 
@@ -135,8 +140,11 @@ class LatentDiffusion(Training):
 
     @property
     def rows(self) -> int | None:
-        """One row a pass on a CPU, where more gain nothing and a picture's bits must not depend on others."""
-        return 1 if next(self.parts[self.body].parameters()).device.type == "cpu" else None
+        """On a CPU small networks have many rows a pass. Large ones have one: more gain nothing, and a
+        picture's bits must not depend on others."""
+        if next(self.parts[self.body].parameters()).device.type != "cpu":
+            return None
+        return 32 if _count(self.parts[self.body]) <= SMALL else 1
 
     def config(self) -> dict[str, Any]:
         return dict(self.architecture)
@@ -283,8 +291,25 @@ class LatentDiffusion(Training):
         channel stands for and, last, that of zero. Others are components, see the family."""
         part = self.parts["vae" if net in ("encode", "decode", "palette") else net]
         dtype = next(part.parameters()).dtype
-        answer = self._answer(net, variant, **{name: _cast(x, name, dtype) for name, x in inputs.items()})
+        cast = {name: _cast(x, name, dtype) for name, x in inputs.items()}
+        if isinstance(variant, With):
+            with self.loras.applied(net, variant.loras):
+                answer = self._dealt(part, net, variant.inner, cast)
+        else:
+            answer = self._dealt(part, net, variant, cast)
         return answer.float() if dtype.itemsize < 4 else answer
+
+    def _dealt(self, part: nn.Module, net: str, variant: Hashable, inputs: dict[str, Tensor]) -> Tensor:
+        """On a CPU rows are answered alone, so that bits never depend on the company: by a thread each where
+        there is little to do, otherwise one after the other by all threads."""
+        some, answer = next(iter(inputs.values())), partial(self._answer, net, variant)
+        if some.device.type != "cpu":
+            return answer(**inputs)
+        positions = some.shape[2:].numel() if some.ndim > 2 else some.shape[1:].numel()
+        light = positions * _count(part) <= LITTLE and not variant  # others keep things between questions
+        if light and any(map(absent, part.parameters())):  # weights that come and go are there for one thread
+            return like_dealt(lambda: singly(answer, dealt=False, **inputs))
+        return singly(answer, dealt=light, **inputs)
 
     def _answer(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
         if net == "encode":
@@ -294,9 +319,6 @@ class LatentDiffusion(Training):
             return picture
         if net == "palette":
             return self._palette(inputs["none"])
-        if isinstance(variant, With):
-            with self.loras.applied(net, variant.loras):
-                return self.component(net, variant.inner, **inputs)
         return self.component(net, variant, **inputs)
 
     def component(self, net: str, variant: Hashable, **inputs: Tensor) -> Tensor:
@@ -329,6 +351,10 @@ class LatentDiffusion(Training):
         means = colours.mean((2, 3))  # (2 z + 1, 3)
         slopes = (means[:channels] - means[channels:-1]) / 2
         return torch.cat([slopes, means[-1:]]).T.expand(len(rows), -1, -1)
+
+
+def _count(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def _cast(x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
