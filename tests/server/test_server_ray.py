@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pictura import TextToImage
+from pipelines import pipeline
 
 
 @pytest.fixture
@@ -54,6 +55,31 @@ def test_a_node_that_is_killed_loses_nothing(own_server, cluster, pg, tmp_path):
         first = Image.open(io.BytesIO(server.get(done["images"][0]["url"]).content))
         assert np.array_equal(first, expected)
     assert postgres.count(name, "pictures") == 40
+
+
+@pytest.mark.slow
+def test_pictures_that_were_sent_reach_the_nodes(own_server, cluster, pg, tmp_path):
+    """The server's cache is not the one that the nodes were started with."""
+    postgres, name = pg
+    pipe = pipeline("sd1", 1)
+    pipe.save_pretrained(tmp_path / "tiny")
+    server = own_server(
+        "--database", postgres.url(name), "--engine", "ray", "--address", cluster.address,
+        "--model", f"tiny={tmp_path / 'tiny'}", PICTURA_CACHE=str(tmp_path / "cache"),
+    ).start(ready=False)  # fmt: skip
+    image = Image.new("RGB", (32, 32), "teal")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    sent = server.until(lambda: server.request("POST", "/api/attachments", content=file.getvalue())).json()
+    wanted = {"prompt": "a cat", "seed": 3, "num_steps": 4, "guidance_scale": 2.0, "model": "tiny"}
+    job = server.submit({**wanted, "options": {"image": sent, "strength": 0.5}})
+    done = server.ended(job["id"])
+    assert done["status"] == "done", done["failures"]
+    found = Image.open(io.BytesIO(server.get(done["images"][0]["url"]).content))
+    model = TextToImage.from_preset(tmp_path / "tiny")
+    del wanted["model"], wanted["prompt"]
+    expected = model.generate("a cat", **wanted, image=image, strength=0.5)
+    assert np.array_equal(found, expected)
 
 
 def test_what_it_needs_is_said(own_server):

@@ -1,7 +1,8 @@
 """Workers as actors of a Ray cluster: the same workers, on whatever machines there are.
 
 Ray places them and says when they are dead; jobs, leases and fences are in the database as ever. So the
-database must be one that all machines reach (PostgreSQL), and the folder of pictures one that all see.
+database must be one that all machines reach (PostgreSQL), and the folder of pictures one that all see. So
+must `PICTURA_CACHE` be where people send pictures, which lie there.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ class Actor:
     def __init__(self) -> None:
         self._stopped = threading.Event()
 
-    def run(self, id: str, name: str, place: str, url: str, folder: str, token: str, grace: float) -> str:
-        """Why the model could not be loaded; "" after an orderly end."""
+    def run(
+        self, id: str, name: str, place: str, url: str, folder: str, token: str, grace: float, cache: str
+    ) -> str:
+        """Why the model could not be loaded; "" after an orderly end. cache: the server's, or ""."""
         os.environ["PICTURA_HISTORY"] = "off"  # it keeps its pictures itself
+        if cache:
+            os.environ["PICTURA_CACHE"] = cache
         if not (Path(folder) / token).is_file():
             raise FileError(
                 f"the folder {folder!r} on {os.uname().nodename} is not the server's; share it with all nodes"
@@ -71,7 +76,8 @@ class Actors:
     def start(self, id: str, name: str, place: str) -> Hand:
         gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
         made = self._ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_concurrency=2)(Actor).remote()
-        arguments = (id, name, place, self._url, str(self._folder), self._token, self._grace)
+        cache = os.environ.get("PICTURA_CACHE", "")
+        arguments = (id, name, place, self._url, str(self._folder), self._token, self._grace, cache)
         return _Actor(self._ray, made, made.run.remote(*arguments))
 
     def close(self) -> None:
