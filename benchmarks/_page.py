@@ -255,7 +255,7 @@ and the largest difference (relative to the largest value) are against diffusers
 
 It is done by Winograd convolutions, by products and attention through oneDNN where that is quicker (here
 {onednn:.1f} and {heads:.1f} times, measured on first use), by using freed memory again, and by decoding some
-rows at a time; sparing memory means giving it back instead. bfloat16 is what `dtype=None` chooses for models
+rows at a time. bfloat16 is what `dtype=None` chooses for models
 of this size where the processor computes it.
 
 {table(["target", "held"], targets)}

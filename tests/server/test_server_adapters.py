@@ -340,6 +340,7 @@ def test_the_real_client(offering, model, place):
     made = api.txt2img(
         prompt=PROMPT, seed=3, cfg_scale=3.0, width=48, height=32,
         controlnet_units=[webuiapi.ControlNetUnit(image=drawing(1), model="edges", weight=0.8)],
+        alwayson_scripts={},  # its own default would keep the unit for whatever this process asks next
     )  # fmt: skip
     entry = {"model": str(place / "adapters" / "edges"), "image": drawing(1), "weight": 0.8}
     assert np.array_equal(np.asarray(made.image), np.asarray(model.generate(PROMPT, **SAID, control=[entry])))
