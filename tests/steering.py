@@ -9,6 +9,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from pictura.families.stable_diffusion import steering_files
 from pipelines import redrawn
 
 
@@ -16,6 +17,21 @@ def control(pipe, folder, seed):
     made = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 16))
     redrawn(made, random.Random(seed)).save_pretrained(folder)
     return made
+
+
+def original(net):
+    """The tensors of diffusers' network under the original names: our rules, followed backwards."""
+    back = {rule.ours[0]: rule.theirs for rule in steering_files.controlnet(net.config)}
+    found = {}
+    for name, tensor in net.state_dict().items():
+        head = next(head for head in _heads(name) if head in back)
+        found[back[head] + name.removeprefix(head)] = tensor
+    return found
+
+
+def _heads(name):
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
 def ip_adapter(pipe, folder, rng, context):

@@ -21,7 +21,7 @@ from pictura.picture import Picture
 PROMPT = "a red cat on a tree"
 SAID = {"num_steps": 3, "seed": 3, "size": (48, 32), "guidance_scale": 3.0, "sampler": "euler"}
 CALL = {"prompt": PROMPT, "steps": 3, "seed": 3, "width": 48, "height": 32, "cfg_scale": 3.0}
-NAMES = {"control": ["edges", "kinds/depth", "xl"], "reference": ["style.safetensors"]}
+NAMES = {"control": ["canny.safetensors", "edges", "kinds/depth", "xl"], "reference": ["style.safetensors"]}
 
 
 def drawing(seed, size=(48, 32)):
@@ -43,15 +43,17 @@ def base(image):
 def place(tmp_path_factory):
     """model: a small Stable Diffusion; adapters: what its owner offers; elsewhere: what is not offered."""
     import diffusers
+    from safetensors.torch import save_file
 
     from pipelines import pipeline, redrawn
-    from steering import control, ip_adapter
+    from steering import control, ip_adapter, original
 
     place = tmp_path_factory.mktemp("adapters")
     adapters = place / "adapters"
     pipe = pipeline("sd1", 1)
     pipe.save_pretrained(place / "model")
-    control(pipe, adapters / "edges", 0)
+    edges = control(pipe, adapters / "edges", 0)
+    save_file(original(edges), adapters / "canny.safetensors")
     control(pipe, place / "elsewhere", 1)
     control(pipeline("sdxl", 1), adapters / "xl", 0)
     widths = list(pipe.unet.config.block_out_channels)
@@ -59,6 +61,7 @@ def place(tmp_path_factory):
     redrawn(depth, random.Random(1)).save_pretrained(adapters / "kinds" / "depth")
     ip_adapter(pipe, adapters, random.Random(1), pipe.unet.config.cross_attention_dim)
     (adapters / "notes.txt").write_text("of the owner")
+    (adapters / "half.safetensors").write_bytes((adapters / "canny.safetensors").read_bytes()[:-9])
     ink(pipe, place / "loras" / "styles")
     return place
 
@@ -152,6 +155,12 @@ def test_native_requests_give_the_pixels_of_python(offering, model, place):
     again = offering.request("POST", f"/api/images/{id}/replay").json()
     assert again["identical"] is True, again
     assert np.array_equal(pixels(offering, drawn(offering, shown)), here)  # what was told can be asked again
+
+
+def test_a_single_file_is_the_folder(offering):
+    image = sent(offering, drawing(1))
+    one, other = (drawn(offering, {"control": [{"name": n, "image": image}]}) for n in NAMES["control"][:2])
+    assert np.array_equal(pixels(offering, one), pixels(offering, other))
 
 
 def test_what_goes_out_says_no_place_of_the_server(offering, model, place):

@@ -57,7 +57,7 @@ Control = Annotated[
     list[str] | None,
     typer.Option(
         metavar="MODEL:FILE[:WEIGHT]",
-        help="Steer by a picture: MODEL is the folder, or a registered name, of a ControlNet or T2I-Adapter.",
+        help="Steer by a picture: MODEL is the folder, file or name of a ControlNet or T2I-Adapter.",
     ),
 ]
 StyleImage = Annotated[

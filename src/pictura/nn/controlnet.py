@@ -77,7 +77,8 @@ class ControlNet(UNet):
         """Inputs as of `UNet`, and the picture `hint` (b, 3, 8 h, 8 w) in 0..1 -> what to add to each skip
         and to the middle."""
         read = Reading(context)
-        vector = self.embed(time, added, None, condition)
+        guided = self.config.time_cond_proj_dim is not None  # that of a distilled model
+        vector = self.embed(time, added, None, condition if guided else None)
         x = self.conv_in(sample) + self.controlnet_cond_embedding(hint.flip(1) if self.flipped else hint)
         skips = [x]
         for block in self.down_blocks:

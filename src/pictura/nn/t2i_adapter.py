@@ -61,6 +61,7 @@ class Levels(nn.Module):
             plan = [(a if i in (1, 2) else b, b, down) for i, (a, b, down) in enumerate(plan)]
         if light:
             plan.append((widths[-1], widths[-1], True))
+        self.widths = tuple(outer for _, outer, _ in plan)
         self.body = nn.ModuleList(Block(a, b, layers, down=down, light=light) for a, b, down in plan)
 
     def forward(self, x: Tensor) -> list[Tensor]:

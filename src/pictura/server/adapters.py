@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from pictura.errors import ParameterError, did_you_mean, shown
+from pictura.errors import ParameterError, PicturaError, did_you_mean, shown
+from pictura.families.stable_diffusion.steering_files import kind_of
 
 __all__ = ["OPTIONS", "adapter_names", "placed_adapters", "without_places"]
 
@@ -24,17 +26,19 @@ _CONTROLS = ("ControlNetModel", "T2IAdapter")
 def adapter_names(folder: Path | None) -> dict[str, list[str]]:
     """What requests may name in each of `OPTIONS`, as paths below `folder`; none where there is no folder.
 
-    Folders as diffusers writes them are for `control`, files of IP-Adapters for `reference`: those are the
-    .safetensors files that are no such folder's weights.
+    Folders as diffusers writes them, and .safetensors files that are no such folder's weights, by what they
+    hold: ControlNets and T2I-Adapters are for `control`, IP-Adapters for `reference`.
     """
     found: dict[str, list[str]] = {name: [] for name in OPTIONS}
     if folder is None or not folder.is_dir():
         return found
     configs = {config.parent: _class_of(config) for config in folder.rglob("config.json")}
-    controls = [place for place, kind in configs.items() if kind in _CONTROLS and place != folder]
-    references = [file for file in folder.rglob("*.safetensors") if file.parent not in configs]
-    for name, places in zip(OPTIONS, (controls, references), strict=True):
-        found[name] = sorted(place.relative_to(folder).as_posix() for place in places)
+    places = [("control", place) for place, kind in configs.items() if kind in _CONTROLS and place != folder]
+    for file in folder.rglob("*.safetensors"):
+        if file.parent not in configs and (kind := _kind_of(file)) is not None:
+            places.append((kind, file))
+    for name in OPTIONS:
+        found[name] = sorted(place.relative_to(folder).as_posix() for of, place in places if of == name)
     return found
 
 
@@ -100,6 +104,20 @@ def _refuse_places(value: object, option: str) -> None:
     if isinstance(value, (list, tuple)):
         for inner in value:
             _refuse_places(inner, option)
+
+
+def _kind_of(file: Path) -> str | None:
+    try:
+        state = file.stat()
+        return _held(file, state.st_mtime_ns, state.st_size)
+    except (OSError, PicturaError):
+        return None  # half copied, or no such file: not offered
+
+
+@lru_cache(maxsize=1024)
+def _held(file: Path, changed: int, size: int) -> str | None:
+    """Which option a file is for; read once for each of its states."""
+    return kind_of(file)
 
 
 def _class_of(config: Path) -> object:

@@ -30,11 +30,26 @@ _ENDS = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
+_UP = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
 _HEAD = 64  # the width of an attention head since 2.0; 1.x has eight heads everywhere
 
 
 def unet(config: Config) -> Iterator[Rule]:
     """Blocks are numbered through in the original, by level here."""
+    yield from way_down(config)
+    layers, levels = config["layers_per_block"], len(config["block_out_channels"])
+    at = 0
+    for level, kind in enumerate(config["up_block_types"]):
+        ours, attends = f"up_blocks.{level}", "CrossAttn" in kind
+        for layer in range(layers + 1):
+            yield from _block(f"output_blocks.{at}", ours, layer, attends)
+            at += 1
+        if level < levels - 1:
+            yield Rule(f"output_blocks.{at - 1}.{2 if attends else 1}.conv", (f"{ours}.upsamplers.0.conv",))
+
+
+def way_down(config: Config) -> Iterator[Rule]:
+    """As far as the middle: what a ControlNet has a copy of."""
     layers, levels = config["layers_per_block"], len(config["block_out_channels"])
     yield from named(_ENDS)
     at = 1
@@ -49,14 +64,6 @@ def unet(config: Config) -> Iterator[Rule]:
     yield from named(_RESNET, theirs="middle_block.0", ours="mid_block.resnets.0")
     yield Rule("middle_block.1", ("mid_block.attentions.0",))
     yield from named(_RESNET, theirs="middle_block.2", ours="mid_block.resnets.1")
-    at = 0
-    for level, kind in enumerate(config["up_block_types"]):
-        ours, attends = f"up_blocks.{level}", "CrossAttn" in kind
-        for layer in range(layers + 1):
-            yield from _block(f"output_blocks.{at}", ours, layer, attends)
-            at += 1
-        if level < levels - 1:
-            yield Rule(f"output_blocks.{at - 1}.{2 if attends else 1}.conv", (f"{ours}.upsamplers.0.conv",))
 
 
 def _block(theirs: str, ours: str, layer: int, attends: bool) -> Iterator[Rule]:
@@ -67,36 +74,45 @@ def _block(theirs: str, ours: str, layer: int, attends: bool) -> Iterator[Rule]:
 
 def unet_config(shapes: Shapes) -> dict[str, Any]:
     """The published architectures, as their shapes tell them."""
+    found = way_down_config(shapes)
+    linear, vector = found["use_linear_projection"], found["projection_class_embeddings_input_dim"]
+    up = [_UP[kind] for kind in reversed(found["down_block_types"])]
+    heads = [width // _HEAD for width in found["block_out_channels"]]
+    return {
+        "_class_name": "UNet2DConditionModel",
+        **found,
+        "out_channels": shapes["out.2.weight"][0],
+        "up_block_types": up,
+        "attention_head_dim": heads if linear else 8,
+        "norm_num_groups": 32,
+        "sample_size": 128 if vector else 96 if linear else 64,
+        "addition_time_embed_dim": 256 if vector else None,
+    }
+
+
+def way_down_config(shapes: Shapes) -> dict[str, Any]:
+    """What shapes tell of a UNet, or of a ControlNet, by the original names of its way down."""
     levels: list[list[int]] = [[]]
     for block in range(1, count(shapes, "input_blocks")):
         if f"input_blocks.{block}.0.op.weight" in shapes:
             levels.append([])
         else:
             levels[-1].append(block)
-    channels = [shapes[f"input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels]
     depths = [count(shapes, f"input_blocks.{level[0]}.1.transformer_blocks") for level in levels]
     depths[-1] = middle = count(shapes, "middle_block.1.transformer_blocks")
     attends = [f"input_blocks.{level[0]}.1.proj_in.weight" in shapes for level in levels]
-    linear = len(shapes["middle_block.1.proj_in.weight"]) == 2
     vector = shapes.get("label_emb.0.0.weight")
-    down = ["CrossAttnDownBlock2D" if attended else "DownBlock2D" for attended in attends]
-    up = ["CrossAttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(attends)]
     return {
-        "_class_name": "UNet2DConditionModel",
         "in_channels": shapes["input_blocks.0.0.weight"][1],
-        "out_channels": shapes["out.2.weight"][0],
-        "block_out_channels": channels,
+        "block_out_channels": [
+            shapes[f"input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels
+        ],
         "layers_per_block": len(levels[0]),
-        "down_block_types": down,
-        "up_block_types": up,
+        "down_block_types": ["CrossAttnDownBlock2D" if attended else "DownBlock2D" for attended in attends],
         "cross_attention_dim": shapes["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1],
-        "attention_head_dim": [width // _HEAD for width in channels] if linear else 8,
         "transformer_layers_per_block": [depth or 1 for depth in depths] if middle > 1 else 1,
-        "use_linear_projection": linear,
-        "norm_num_groups": 32,
-        "sample_size": 128 if vector else 96 if linear else 64,
+        "use_linear_projection": len(shapes["middle_block.1.proj_in.weight"]) == 2,
         "addition_embed_type": "text_time" if vector else None,
-        "addition_time_embed_dim": 256 if vector else None,
         "projection_class_embeddings_input_dim": vector[1] if vector else None,
     }
 

@@ -7,7 +7,7 @@ of an evaluation happens inside the UNet's: a question carries, as its variant, 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pictura.attachments import open_picture, recorded
 from pictura.errors import CheckpointError, OtherModel, ParameterError, PresetError, shown
 from pictura.families import Option
+from pictura.families.stable_diffusion import steering_files as files
 from pictura.formats import hub, networks, reading, safetensors, writing
 from pictura.levels import Level
 from pictura.nn.clip_vision import MEAN, STD, ClipVision
@@ -92,7 +93,9 @@ class Steering:
         for one in controls:
             network = self._loaded(one, "control")
             if isinstance(network, ControlNet):
-                _same(network, self._unet(), one)
+                files.same(asdict(network.config), asdict(self._unet().config), _called(one))
+            elif isinstance(network, T2IAdapter):
+                _wide(network, self._unet(), one)
             self._hint(one, request.size or (64, 64), network)
         if controls and (request.options.get("tile") or request.options.get("upscale")):
             message = "control cannot go with tiles; leave tile and upscale out"
@@ -184,7 +187,7 @@ class Steering:
     def _entries(self, entry: Mapping[str, Any], name: str) -> dict[str, safetensors.Entry]:
         """The tensors of an entry's network, and of its picture encoder."""
         if name == "control":
-            return _weights(_folder(entry["model"], name), "diffusion_pytorch_model")
+            return self._source(entry).entries
         file = Path(entry["model"]).expanduser()
         if not file.is_file() or file.suffix != ".safetensors":
             raise PresetError(f"reference {shown(str(file))} is no .safetensors file; give an IP-Adapter's")
@@ -193,23 +196,24 @@ class Steering:
             raise CheckpointError(
                 f"{str(file)!r} is no IP-Adapter of the kind that Pictura knows, with image_proj.proj"
             )
-        encoder = _folder(entry.get("encoder") or str(file.parent / "image_encoder"), name)
-        return tensors | {f"encoder.{key}": value for key, value in _weights(encoder, "model").items()}
+        found = files.weights(_encoder(entry), "model")
+        return tensors | {f"encoder.{key}": value for key, value in found.items()}
+
+    def _source(self, entry: Mapping[str, Any]) -> files.Source:
+        return files.control(entry["model"], asdict(self._unet().config))
 
     def _loaded(self, entry: Mapping[str, Any], name: str) -> nn.Module:
         digest = entry["sha256"]
         if digest not in self._networks:
-            entries = self._entries(entry, name)
             if name == "control":
-                config = reading.read_json(_folder(entry["model"], name) / "config.json")
+                config, entries = self._source(entry)
                 kind = config.get("_class_name")
                 if kind not in _KINDS:
                     known = " and ".join(_KINDS)
-                    message = f"control {shown(entry['model'])} is {shown(kind)}; {known} are known"
-                    raise PresetError(message)
+                    raise PresetError(f"control {_called(entry)} is {shown(kind)}; {known} are known")
                 self._networks[digest] = _built(lambda: _KINDS[str(kind)](config), entries)
             else:
-                own = _below(entries, "adapter.")
+                own = _below(self._entries(entry, name), "adapter.")
                 shapes = {key: value.shape for key, value in own.items()}
                 self._networks[digest] = _built(lambda: IPAdapter(shapes), own)
         return self._networks[digest]
@@ -230,9 +234,7 @@ class Steering:
         """Embed a reference picture (1, e)."""
         key = entry["image"]["sha256"], entry["sha256"]
         if key not in self._pictures:
-            file = Path(entry["model"]).expanduser()
-            folder = _folder(entry.get("encoder") or str(file.parent / "image_encoder"), "reference")
-            config = reading.read_json(folder / "config.json")
+            config = reading.read_json(_encoder(entry) / "config.json")
             encoder = _built(
                 lambda: ClipVision(config, projected=True),
                 _below(self._entries(entry, "reference"), "encoder."),
@@ -271,16 +273,12 @@ def _listed(given: object) -> tuple[Any, ...]:
     return tuple(given)
 
 
-def _folder(model: str, name: str) -> Path:
-    folder = hub.fetch(model).path if model.startswith("hf://") else Path(model).expanduser()
-    if not (folder / "config.json").is_file():
-        message = f"{name} {shown(model)} is no folder with a config.json; give one, or hf://org/name"
-        raise PresetError(message)
-    return folder
-
-
-def _weights(folder: Path, stem: str) -> dict[str, safetensors.Entry]:
-    return dict(safetensors.weights(folder, stem, root=folder))
+def _encoder(entry: Mapping[str, Any]) -> Path:
+    """The folder of the picture encoder that an IP-Adapter reads."""
+    beside = Path(entry["model"]).expanduser().parent / "image_encoder"
+    given = entry.get("encoder") or str(beside)
+    place = hub.fetch(given).path if given.startswith("hf://") else Path(given).expanduser()
+    return files.folder_of(place, "reference")
 
 
 def _below(entries: Mapping[str, safetensors.Entry], prefix: str) -> dict[str, safetensors.Entry]:
@@ -307,14 +305,13 @@ def _built(make: Callable[[], nn.Module], entries: Mapping[str, safetensors.Entr
     return networks.build(lambda: _Alone(make()), named).network.eval()
 
 
-def _same(control: ControlNet, unet: UNet, entry: Mapping[str, Any]) -> None:
-    for key in ("block_out_channels", "cross_attention_dim", "addition_embed_type"):
-        ours, theirs = getattr(unet.config, key), getattr(control.config, key)
-        if ours != theirs:
-            raise OtherModel(
-                f"control {_called(entry)} is for another model: its {key} is {shown(theirs)}, "
-                f"this model's {shown(ours)}"
-            )
+def _wide(adapter: T2IAdapter, unet: UNet, entry: Mapping[str, Any]) -> None:
+    theirs, ours = adapter.adapter.widths, unet.config.block_out_channels
+    if theirs[: len(ours)] != ours:
+        raise OtherModel(
+            f"control {_called(entry)} is for another model: its widths are {shown(theirs)}, this model's "
+            f"{shown(ours)}"
+        )
 
 
 def _called(entry: Mapping[str, Any]) -> str:
