@@ -34,8 +34,8 @@ def _heads(name):
     return (".".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
-def ip_adapter(pipe, folder, rng, context):
-    """Files as published ones, and the same as diffusers takes them."""
+def ip_adapter(pipe, folder, rng, context, kind="plain"):
+    """Files as published ones, and the same as diffusers takes them. kind: "plain", "plus" or "full"."""
     config = transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=16,
         patch_size=4, projection_dim=12,
@@ -47,10 +47,27 @@ def ip_adapter(pipe, folder, rng, context):
     def random_tensor(*shape):
         return torch.randn(shape, generator=draw) * 0.2
 
-    projection = {
-        "proj.weight": random_tensor(4 * context, 12), "proj.bias": random_tensor(4 * context),
-        "norm.weight": 1 + random_tensor(context), "norm.bias": random_tensor(context),
-    }  # fmt: skip
+    def norm(name, width):
+        return {f"{name}.weight": 1 + random_tensor(width), f"{name}.bias": random_tensor(width)}
+
+    def linear(name, rows, columns):
+        return {f"{name}.weight": random_tensor(rows, columns), f"{name}.bias": random_tensor(rows)}
+
+    if kind == "plain":
+        projection = linear("proj", 4 * context, 12) | norm("norm", context)
+    elif kind == "full":
+        projection = linear("proj.0", 16, 16) | linear("proj.2", context, 16) | norm("proj.3", context)
+    else:  # a resampler with two heads of 64 to twelve tokens
+        projection = {"latents": random_tensor(1, 12, 20)}
+        projection |= linear("proj_in", 20, 16) | linear("proj_out", context, 20) | norm("norm_out", context)
+        for at in range(4):  # diffusers knows no other depth
+            projection |= norm(f"layers.{at}.0.norm1", 20) | norm(f"layers.{at}.0.norm2", 20)
+            projection |= norm(f"layers.{at}.1.0", 20)
+            for name, rows, columns in (
+                ("0.to_q", 128, 20), ("0.to_kv", 256, 20), ("0.to_out", 20, 128), ("1.1", 80, 20),
+                ("1.3", 20, 80),
+            ):  # fmt: skip
+                projection[f"layers.{at}.{name}.weight"] = random_tensor(rows, columns)
     keys, at = {}, 1
     for name in pipe.unet.attn_processors:
         if name.endswith("attn2.processor"):

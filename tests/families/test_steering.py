@@ -11,12 +11,14 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import save_file
 
 from oracle import off
 from pictura.attachments import attached
 from pictura.engine import solve
 from pictura.errors import CheckpointError, ParameterError, PresetError
 from pictura.nn.controlnet import ControlNet
+from pictura.nn.ip_adapter import IPAdapter
 from pictura.nn.t2i_adapter import T2IAdapter
 from pipelines import family_of, pipeline, redrawn, request_for
 from steering import control, ip_adapter
@@ -109,7 +111,8 @@ def test_t2i_adapters(model, tmp_path):
     assert close(ours_with(family), expected) > 1e-2, "the adapter changes nothing"
 
 
-def test_ip_adapters(tmp_path):
+@pytest.mark.parametrize("way", ["plain", "plus", "full"])
+def test_ip_adapters(way, tmp_path):
     for kind in ("sd1", "sdxl"):
         folder = tmp_path / kind
         folder.mkdir()
@@ -117,7 +120,7 @@ def test_ip_adapters(tmp_path):
         pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
         family = family_of(pipe, kind)
         context = pipe.unet.config.cross_attention_dim
-        encoder, state = ip_adapter(pipe, folder, random.Random(1), context)
+        encoder, state = ip_adapter(pipe, folder, random.Random(1), context, way)
         extractor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=16)
         pipe.register_modules(image_encoder=encoder, feature_extractor=extractor)
         plain = theirs_with(pipe)
@@ -128,6 +131,48 @@ def test_ip_adapters(tmp_path):
         ours = ours_with(family, reference=reference)
         assert close(ours, expected) < 1e-3, kind  # the picture is resized by another library
         assert close(plain, expected) > 1e-2, "the picture changes nothing"
+
+
+@pytest.mark.parametrize("way", ["plain", "plus", "full"])
+def test_projections_of_ip_adapters(way, tmp_path):
+    """Tokens, from numbers that no picture's preparation has touched, by diffusers' own conversion."""
+    pipe = pipeline("sd1", 1)
+    _, state = ip_adapter(pipe, tmp_path, random.Random(1), 24, way)
+    theirs = pipe.unet._convert_ip_adapter_image_proj_to_diffusers(state["image_proj"]).eval()
+    shapes = {f"image_proj.{name}": tuple(tensor.shape) for name, tensor in state["image_proj"].items()}
+    ours = IPAdapter(shapes)
+    ours.image_proj.load_state_dict(state["image_proj"], strict=True)
+    seen = torch.randn(2, 12) if way == "plain" else torch.randn(2, 5, 16)
+    assert ours.patches == (way != "plain") and ours.embedded == seen.shape[-1]
+    with torch.no_grad():
+        assert close(ours.image_proj(seen), theirs(seen)) < 1e-5
+
+
+def test_wrong_ip_adapters_are_refused(tmp_path):
+    pipe = pipeline("sd1", 2)
+    family, context = family_of(pipe, "sd1"), pipe.unet.config.cross_attention_dim
+    _, state = ip_adapter(pipe, tmp_path, random.Random(1), context, "plus")
+    (tmp_path / "xl").mkdir()
+    ip_adapter(pipeline("sdxl", 2), tmp_path / "xl", random.Random(1), context + 8)
+    good = {f"{part}.{name}": tensor for part, tensors in state.items() for name, tensor in tensors.items()}
+    latents, keys = good["image_proj.latents"], good["ip_adapter.1.to_k_ip.weight"]
+    wrong = {
+        "face": ({"image_proj.perceiver_resampler.proj_in.weight": latents}, "is no IP-Adapter that"),
+        "flat": (good | {"image_proj.latents": latents[0]}, "shapes of the IP-Adapter do not fit"),
+        "heads": (good | {"image_proj.layers.0.0.to_q.weight": torch.ones(12, 20)}, "shapes of the IP"),
+        "names": (good | {"ip_adapter.x.to_k_ip.weight": keys}, "shapes of the IP-Adapter do not fit"),
+        "more": (good | {"image_proj.more": latents}, "image_proj.more"),
+        "fewer": ({n: t for n, t in good.items() if "ip_adapter.1." not in n}, "is for another model"),
+        "width": (good | {"image_proj.proj_in.weight": torch.ones(20, 17)}, "another picture encoder: 17"),
+    }
+    for name, (tensors, said) in wrong.items():
+        save_file({n: t.clone() for n, t in tensors.items()}, tmp_path / f"{name}.safetensors")
+        reference = {"model": str(tmp_path / f"{name}.safetensors"), "image": drawing()}
+        with pytest.raises(CheckpointError, match=said):
+            ours_with(family, reference=reference)
+            raise AssertionError(name)
+    with pytest.raises(CheckpointError, match="reference 'style.safetensors' is for another model"):
+        ours_with(family, reference={"model": str(tmp_path / "xl/style.safetensors"), "image": drawing()})
 
 
 @pytest.mark.parametrize("kind", ["full_adapter", "full_adapter_xl", "light_adapter"])

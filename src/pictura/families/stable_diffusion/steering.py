@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pictura.attachments import open_picture, recorded
-from pictura.errors import CheckpointError, OtherModel, ParameterError, PresetError, shown
+from pictura.errors import OtherModel, ParameterError, PresetError, shown
 from pictura.families import Option
 from pictura.families.stable_diffusion import steering_files as files
-from pictura.formats import hub, networks, reading, safetensors, writing
+from pictura.families.stable_diffusion import style
+from pictura.formats import safetensors, writing
 from pictura.levels import Level
-from pictura.nn.clip_vision import MEAN, STD, ClipVision
 from pictura.nn.controlnet import ControlNet
 from pictura.nn.ip_adapter import IPAdapter, attending
 from pictura.nn.t2i_adapter import T2IAdapter
@@ -93,7 +92,7 @@ class Steering:
         for one in controls:
             network = self._loaded(one, "control")
             if isinstance(network, ControlNet):
-                files.same(asdict(network.config), asdict(self._unet().config), _called(one))
+                files.same(asdict(network.config), asdict(self._unet().config), files.called(one))
             elif isinstance(network, T2IAdapter):
                 _wide(network, self._unet(), one)
             self._hint(one, request.size or (64, 64), network)
@@ -101,8 +100,10 @@ class Steering:
             message = "control cannot go with tiles; leave tile and upscale out"
             raise ParameterError(message, parameter="control")
         if reference is not None:
-            self._loaded(reference, "reference")
-            self._embedding(reference)
+            adapter = self._loaded(reference, "reference")
+            assert isinstance(adapter, IPAdapter)
+            style.fitting(adapter, self._unet(), reference)
+            self._embedding(reference, adapter)
         if (controls or reference is not None) and (request.options.get("deep_cache") or 1) > 1:
             message = "deep_cache would leave out the layers that control and reference act on; give 1"
             raise ParameterError(message, parameter="deep_cache")
@@ -120,13 +121,12 @@ class Steering:
                 self._hint(one, request.size, self._loaded(one, "control"))
                 picture = one["image"]["sha256"]
                 found.append(_Control(one["sha256"], picture, request.size, float(one.get("weight", 1.0))))
-        style = None
+        read = None
         if reference is not None:
             weight = float(reference.get("weight", 1.0))
-            self._loaded(reference, "reference")
-            self._embedding(reference)
-            style = (reference["sha256"], reference["image"]["sha256"], weight, negative)
-        return Steered(tuple(found), style)
+            self._embedding(reference, self._loaded(reference, "reference"))
+            read = (reference["sha256"], reference["image"]["sha256"], weight, negative)
+        return Steered(tuple(found), read)
 
     def arguments(
         self, variant: Hashable, x: Tensor, time: Tensor, context: Tensor, **more: Tensor | None
@@ -155,8 +155,8 @@ class Steering:
             digest, picture, weight, negative = variant.reference
             adapter = self._networks[digest].to(x.device, x.dtype)
             assert isinstance(adapter, IPAdapter)
-            embedding = self._pictures[picture, digest].to(x).expand(len(x), -1)
-            tokens = adapter.image_proj(torch.zeros_like(embedding) if negative else embedding)
+            seen = self._pictures[picture, digest][int(negative)].to(x)
+            tokens = adapter.image_proj(seen.expand(len(x), *seen.shape))
             said["attend"] = attending(adapter.keys(self._unet()), tokens, weight)
         return said
 
@@ -179,7 +179,7 @@ class Steering:
         digest = writing.digest(sorted({e.file for e in self._entries(entry, name).values()}))
         if entry.setdefault("sha256", digest) != digest:
             raise ParameterError(
-                f"the {name} {_called(entry)} is another than the request was made with; find it",
+                f"the {name} {files.called(entry)} is another than the request was made with; find it",
                 parameter=name,
             )
         return entry
@@ -188,16 +188,7 @@ class Steering:
         """The tensors of an entry's network, and of its picture encoder."""
         if name == "control":
             return self._source(entry).entries
-        file = Path(entry["model"]).expanduser()
-        if not file.is_file() or file.suffix != ".safetensors":
-            raise PresetError(f"reference {shown(str(file))} is no .safetensors file; give an IP-Adapter's")
-        tensors = {f"adapter.{key}": value for key, value in safetensors.header(file).items()}
-        if "adapter.image_proj.proj.weight" not in tensors:
-            raise CheckpointError(
-                f"{str(file)!r} is no IP-Adapter of the kind that Pictura knows, with image_proj.proj"
-            )
-        found = files.weights(_encoder(entry), "model")
-        return tensors | {f"encoder.{key}": value for key, value in found.items()}
+        return style.entries(entry)
 
     def _source(self, entry: Mapping[str, Any]) -> files.Source:
         return files.control(entry["model"], asdict(self._unet().config))
@@ -210,12 +201,10 @@ class Steering:
                 kind = config.get("_class_name")
                 if kind not in _KINDS:
                     known = " and ".join(_KINDS)
-                    raise PresetError(f"control {_called(entry)} is {shown(kind)}; {known} are known")
-                self._networks[digest] = _built(lambda: _KINDS[str(kind)](config), entries)
+                    raise PresetError(f"control {files.called(entry)} is {shown(kind)}; {known} are known")
+                self._networks[digest] = style.built(lambda: _KINDS[str(kind)](config), entries)
             else:
-                own = _below(self._entries(entry, name), "adapter.")
-                shapes = {key: value.shape for key, value in own.items()}
-                self._networks[digest] = _built(lambda: IPAdapter(shapes), own)
+                self._networks[digest] = style.adapter(entry)
         return self._networks[digest]
 
     def _hint(self, entry: Mapping[str, Any], size: tuple[int, int], network: nn.Module) -> None:
@@ -230,38 +219,18 @@ class Steering:
             tensor = torch.from_numpy(array if channels == 3 else array[..., None])
             self._keep(key, tensor.permute(2, 0, 1)[None].contiguous())
 
-    def _embedding(self, entry: Mapping[str, Any]) -> None:
-        """Embed a reference picture (1, e)."""
+    def _embedding(self, entry: Mapping[str, Any], adapter: nn.Module) -> None:
+        """Embed a reference picture, and none: two rows."""
+        assert isinstance(adapter, IPAdapter)
         key = entry["image"]["sha256"], entry["sha256"]
         if key not in self._pictures:
-            config = reading.read_json(_encoder(entry) / "config.json")
-            encoder = _built(
-                lambda: ClipVision(config, projected=True),
-                _below(self._entries(entry, "reference"), "encoder."),
-            )
-            assert isinstance(encoder, ClipVision)
-            picture = _squared(open_picture(entry["image"], "reference").convert("RGB"), encoder.side)
-            with torch.no_grad():
-                projected = encoder(picture).projected
-            assert projected is not None
-            self._keep(key, projected)
+            self._keep(key, style.embedding(entry, adapter))
 
     def _keep(self, key: Hashable, picture: Tensor) -> None:
         """Remember a picture; of very many the oldest is forgotten, and read again when it is wanted."""
         while len(self._pictures) >= PICTURES:
             del self._pictures[next(iter(self._pictures))]
         self._pictures[key] = picture
-
-
-def _squared(picture: Image.Image, side: int) -> Tensor:
-    """CLIP's own preparation: the shorter side to `side`, the middle cut out, mean and deviation."""
-    share = side / min(picture.size)
-    width, height = (max(side, int(round(length * share))) for length in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - side) // 2, (height - side) // 2
-    array = np.asarray(picture.crop((left, top, left + side, top + side)), np.float32) / 255
-    array = (array - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 
 def _listed(given: object) -> tuple[Any, ...]:
@@ -273,50 +242,13 @@ def _listed(given: object) -> tuple[Any, ...]:
     return tuple(given)
 
 
-def _encoder(entry: Mapping[str, Any]) -> Path:
-    """The folder of the picture encoder that an IP-Adapter reads."""
-    beside = Path(entry["model"]).expanduser().parent / "image_encoder"
-    given = entry.get("encoder") or str(beside)
-    place = hub.fetch(given).path if given.startswith("hf://") else Path(given).expanduser()
-    return files.folder_of(place, "reference")
-
-
-def _below(entries: Mapping[str, safetensors.Entry], prefix: str) -> dict[str, safetensors.Entry]:
-    dropped = ("position_ids",)
-    return {
-        name.removeprefix(prefix): entry
-        for name, entry in entries.items()
-        if name.startswith(prefix) and not name.endswith(dropped)
-    }
-
-
-class _Alone:
-    """One network as `formats.networks.build` takes them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def networks(self) -> dict[str, nn.Module]:
-        return {"network": self.network}
-
-
-def _built(make: Callable[[], nn.Module], entries: Mapping[str, safetensors.Entry]) -> nn.Module:
-    named = {f"network.{name}": entry for name, entry in entries.items()}
-    return networks.build(lambda: _Alone(make()), named).network.eval()
-
-
 def _wide(adapter: T2IAdapter, unet: UNet, entry: Mapping[str, Any]) -> None:
     theirs, ours = adapter.adapter.widths, unet.config.block_out_channels
     if theirs[: len(ours)] != ours:
         raise OtherModel(
-            f"control {_called(entry)} is for another model: its widths are {shown(theirs)}, this model's "
-            f"{shown(ours)}"
+            f"control {files.called(entry)} is for another model: its widths are {shown(theirs)}, "
+            f"this model's {shown(ours)}"
         )
-
-
-def _called(entry: Mapping[str, Any]) -> str:
-    """An entry's network by its name alone: where it lies is not everybody's business."""
-    return shown(Path(entry["model"]).name)
 
 
 def _summed(lists: list[list[Tensor]]) -> list[Tensor]:

@@ -24,7 +24,7 @@ from pictura.formats.parts import Config, Part, Shapes, count, find
 from pictura.formats.rules import Rule, named, table, translate
 from pictura.formats.safetensors import Entry
 
-__all__ = ["Source", "control", "folder_of", "kind_of", "same", "weights"]
+__all__ = ["Source", "called", "control", "folder_of", "kind_of", "same", "weights"]
 
 _ADDED = {"middle_block_out.0": "controlnet_mid_block"}
 _HINT, _CONV_IN = "input_hint_block", "controlnet_cond_embedding.conv_in.weight"
@@ -51,6 +51,11 @@ def control(model: str, base: Mapping[str, Any]) -> Source:
         return _file(place, base)
     folder = folder_of(place, "control")
     return Source(reading.read_json(folder / "config.json"), weights(folder, "diffusion_pytorch_model"))
+
+
+def called(entry: Mapping[str, Any]) -> str:
+    """An entry's network by its name alone: where it lies is not everybody's business."""
+    return shown(Path(entry["model"]).name)
 
 
 def kind_of(file: Path) -> str | None:
