@@ -145,6 +145,30 @@ def test_xl_is_told_sizes_and_keeps_contrast():
         )
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "sd3"])
+def test_guidance_within_an_interval(kind):
+    """Theirs moves away by nothing outside the interval; ours does not even ask there."""
+    pipe, ours = pair(kind, 1)
+    plan = ours.plan(request_for(ours, num_steps=8, size=(48, 32)))
+    ratios = [level.ratio for level in plan.levels]
+    options = {"guidance_low": ratios[6], "guidance_high": ratios[2]}
+
+    def scaled(pipe, step, time, kept):
+        pipe._guidance_scale = 4.0 if 2 <= step + 1 < 6 else 1 + 1e-9
+        return kept
+
+    mine = drawn(ours, seed=7, num_steps=8, size=(48, 32), guidance_scale=4.0, options=options)
+    close(mine, theirs(pipe, guidance_scale=1 + 1e-9, callback_on_step_end=scaled))
+    asked = {}
+    for given in ({}, options):
+        engine = Engine(ours)
+        request = request_for(ours, seed=7, num_steps=8, size=(48, 32), guidance_scale=4.0, options=given)
+        ticket = engine.add(ours.run(request, lambda level, x0: None))
+        engine.run()
+        asked[len(given)] = ticket.evaluations
+    assert asked[0] - asked[2] == 4
+
+
 @pytest.mark.parametrize("kind", ["sdxl", "sd3"])
 def test_clip_skip(kind):
     pipe, ours = pair(kind, 0)
@@ -252,6 +276,8 @@ def test_the_engine_gives_the_bits_of_the_oracle(kind):
         ("sd3", {"options": {"max_sequence_length": 700}}, "max_sequence_length"),
         ("sd1", {"options": {"eta": 0.5}, "sampler": "heun"}, "eta"),
         ("sd1", {"options": {"guidance_rescale": 2.0}}, "guidance_rescale"),
+        ("sd1", {"options": {"guidance_low": -1.0}}, "guidance_low"),
+        ("flux-dev", {"options": {"guidance_low": 2.0, "guidance_high": 2.0}}, "guidance_low"),
         ("sd1", {"schedule": "shift:3"}, "schedule"),
     ],
 )

@@ -259,7 +259,7 @@ class LatentDiffusion(Training):
     ) -> Predict:
         """The network's guided answer, regions blended."""
         scale, phi = self.scale_of(request), request.options.get("guidance_rescale") or 0.0
-
+        interval = checks.interval(request.options)
         tolerance, every = request.options.get("block_cache") or 0.0, request.options.get("deep_cache") or 1
 
         def asking(timed: Timed) -> guiding.MakeAsk:
@@ -280,7 +280,7 @@ class LatentDiffusion(Training):
             return ask
 
         null = None if no is None else asking(no)
-        predicts = [guiding.guided(asking(one), null, scale, phi) for one in yes]
+        predicts = [guiding.guided(asking(one), null, scale, phi, interval) for one in yes]
         return guiding.regional(predicts, begun.regions)
 
     # Networks

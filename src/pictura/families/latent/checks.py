@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from pictura import samplers, schedulers
@@ -15,7 +15,7 @@ from pictura.request import MAX_SIDE, Request
 if TYPE_CHECKING:
     from pictura.families.latent import LatentDiffusion
 
-__all__ = ["check", "sampler_options"]
+__all__ = ["check", "interval", "sampler_options"]
 
 _ABOVE = {"strength": 1.0, "hires_strength": 1.0, "hires": 8.0, "upscale": 8.0, "base_weight": 100.0}
 
@@ -94,9 +94,22 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
             f"deep_cache is {shown(value)}; give 1, every step in full, to {MOST_STEPS_KEPT}",
             parameter="deep_cache",
         )
+    interval(options)
     if not 0 <= (options.get("guidance_rescale") or 0.0) <= 1:
         value = options["guidance_rescale"]
         raise ParameterError(f"guidance_rescale is {shown(value)}; give 0 to 1", parameter="guidance_rescale")
+
+
+def interval(options: Mapping[str, Any]) -> tuple[float, float]:
+    """Between which sigma / alpha there is guidance: above the first, up to the second."""
+    low, high = options.get("guidance_low") or 0.0, options.get("guidance_high")
+    high = inf if high is None else high
+    if not 0 <= low < high:
+        raise ParameterError(
+            f"guidance_low is {shown(low)} and guidance_high {shown(high)}; give 0 or more and one above it",
+            parameter="guidance_low",
+        )
+    return low, high
 
 
 def _check_picture(family: LatentDiffusion, request: Request) -> None:

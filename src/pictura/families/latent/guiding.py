@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil
+from math import ceil, inf
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +33,19 @@ class Region:
     weight: Tensor
 
 
-def guided(yes: MakeAsk, no: MakeAsk | None, scale: float, phi: float = 0.0) -> Predict:
+def guided(
+    yes: MakeAsk,
+    no: MakeAsk | None,
+    scale: float,
+    phi: float = 0.0,
+    interval: tuple[float, float] = (0.0, inf),
+) -> Predict:
     """Classifier-free guidance (Ho and Salimans 2022, eq. 6), with `phi` of the unguided contrast kept
-    (Lin et al. 2023, eq. 15-16)."""
+    (Lin et al. 2023, eq. 15-16); only where low < sigma / alpha <= high (Kynkäänniemi et al. 2024, eq. 5)."""
+    low, high = interval
 
     def predict(x: Tensor, level: Level, window: Window) -> SubProgram:
-        if no is None:
+        if no is None or not low < level.ratio <= high:
             (answer,) = yield (yes(x, level, window),)
             return answer
         away, towards = yield no(x, level, window), yes(x, level, window)

@@ -18,6 +18,8 @@ OPTIONS = (
         name="eta", type=float, default=None, help="share of fresh noise a step, for samplers that have it"
     ),
     Option(name="guidance_rescale", type=float, default=0.0, help="0 plain to 1: keep the unguided contrast"),
+    Option(name="guidance_low", type=float, default=0.0, help="no guidance at or below this noise / signal"),
+    Option(name="guidance_high", type=float, default=None, help="no guidance above this noise / signal"),
     Option(
         name="prompt_syntax", type=str, default="a1111", choices=SYNTAXES,
         help="a1111: (word:1.2), [word], BREAK and chunks of 75 tokens; plain: nothing is special",
