@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from oracle import off
 from pictura.engine import Engine, solve
 from pictura.errors import CheckpointError, ParameterError
+from pictura.families.latent.loras import Loras
 from pictura.formats import lora as files
 from pictura.nn.lora import Hadamard, Kronecker, Low, Magnitude
 from pipelines import FAMILY, family_of, pipeline, request_for
@@ -248,6 +249,64 @@ def test_other_kinds_by_their_formulas():
     torch.testing.assert_close(change.full(layer.weight), kernel)
     whole = torch.nn.functional.conv2d(x, kernel, stride=2, padding=1)
     torch.testing.assert_close(change.answer(layer, x, 1.0), whole, rtol=1e-4, atol=1e-5)
+
+
+def tucker_by_hand(core, a, b):
+    """out and in through r each, element by element."""
+    (r, s, high, wide), found = core.shape, np.zeros((a.shape[1], b.shape[1], *core.shape[2:]))
+    for o, n, h, w in np.ndindex(a.shape[1], b.shape[1], high, wide):
+        found[o, n, h, w] = sum(a[i, o] * b[j, n] * core[i, j, h, w] for i, j in np.ndindex(r, s))
+    return found
+
+
+def test_tucker_forms_of_convolutions(small, tmp_path):
+    """Files of all three kinds: the change that each makes of a kernel, by its formula and by peft's."""
+    from peft.tuners.lokr.layer import make_weight_cp
+
+    unet = small.parts["unet"]
+    name = next(n for n, m in unet.named_modules() if n.endswith("downsamplers.0.conv"))
+    layer, rng = unet.get_submodule(name), np.random.default_rng(0)
+    out, inner, r, key = *layer.weight.shape[:2], 3, f"lora_unet_{name.replace('.', '_')}"
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32) * 0.3
+
+    core, up, down = draw(r, r, 3, 3), draw(out, r), draw(r, inner)
+    by_hand = tucker_by_hand(core, up.T, down)
+    locon = {"lora_up.weight": up[..., None, None], "lora_down.weight": down[..., None, None],
+             "lora_mid.weight": core, "alpha": np.float32(1.5)}  # fmt: skip
+    parts = {
+        f"hada_w{i}_{part}": draw(r, width) for i in (1, 2) for part, width in (("a", out), ("b", inner))
+    }
+    loha = parts | {"hada_t1": draw(r, r, 3, 3), "hada_t2": draw(r, r, 3, 3), "alpha": np.float32(6)}
+    one, other = (
+        tucker_by_hand(loha[f"hada_t{i}"], loha[f"hada_w{i}_a"], loha[f"hada_w{i}_b"]) for i in (1, 2)
+    )
+    theirs = make_weight_cp(*(torch.from_numpy(loha[f"hada_{n}"]) for n in ("t1", "w1_a", "w1_b")))
+    np.testing.assert_allclose(one, theirs, rtol=1e-4, atol=1e-6)
+    left = draw(2, 4)
+    lokr = {"lokr_w1": left, "lokr_w2_a": draw(r, out // 2), "lokr_w2_b": draw(r, inner // 4),
+            "lokr_t2": draw(r, r, 3, 3), "alpha": np.float32(1.5)}  # fmt: skip
+    right = tucker_by_hand(lokr["lokr_t2"], lokr["lokr_w2_a"], lokr["lokr_w2_b"])
+    kron = np.concatenate([np.concatenate([left[i, j] * right for j in range(4)], 1) for i in range(2)])
+    for title, (state, expected) in {
+        "locon": (locon, by_hand / 2), "loha": (loha, 2 * one * other), "lokr": (lokr, kron / 2),
+    }.items():  # fmt: skip
+        file = tmp_path / f"{title}.safetensors"
+        written({f"{key}.{n}": torch.from_numpy(np.asarray(value)) for n, value in state.items()}, file)
+        loras = Loras(small)
+        (change,) = loras._load(file).deltas["unet"]
+        assert change[0] == name
+        np.testing.assert_allclose(change[1].full(layer.weight), expected, rtol=1e-4, atol=1e-5)
+        x = torch.randn(1, inner, 7, 9)
+        whole = torch.nn.functional.conv2d(x, torch.from_numpy(expected).float(), stride=2, padding=1)
+        torch.testing.assert_close(change[1].answer(layer, x, 1.0), whole, rtol=1e-3, atol=1e-4)
+        assert close(ours_with(small, [{"path": str(file)}]), ours_with(small, None)) > 1e-4
+    for state in (locon | {"lora_mid.weight": core[:2]}, {n: t for n, t in loha.items() if n != "hada_t2"}):
+        wrong = written({f"{key}.{n}": torch.from_numpy(np.asarray(t)) for n, t in state.items()},
+                        tmp_path / "wrong.safetensors")  # fmt: skip
+        with pytest.raises(CheckpointError, match="not fit"):
+            ours_with(small, [wrong])
 
 
 def test_loha_and_lokr_files(small, tmp_path):

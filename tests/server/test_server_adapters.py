@@ -17,11 +17,16 @@ from pictura import TextToImage
 from pictura.history import History
 from pictura.history.replaying import replay
 from pictura.picture import Picture
+from steering import original
 
 PROMPT = "a red cat on a tree"
 SAID = {"num_steps": 3, "seed": 3, "size": (48, 32), "guidance_scale": 3.0, "sampler": "euler"}
 CALL = {"prompt": PROMPT, "steps": 3, "seed": 3, "width": 48, "height": 32, "cfg_scale": 3.0}
-NAMES = {"control": ["canny.safetensors", "edges", "kinds/depth", "xl"], "reference": ["style.safetensors"]}
+LONG = "a folder of the owner's " * 3
+NAMES = {
+    "control": ["broken", "canny.safetensors", "edges", "kinds/depth", "more.safetensors", "xl"],
+    "reference": ["face.safetensors", "style.safetensors"],
+}
 
 
 def drawing(seed, size=(48, 32)):
@@ -46,7 +51,7 @@ def place(tmp_path_factory):
     from safetensors.torch import save_file
 
     from pipelines import pipeline, redrawn
-    from steering import control, ip_adapter, original
+    from steering import control, ip_adapter
 
     place = tmp_path_factory.mktemp("adapters")
     adapters = place / "adapters"
@@ -63,7 +68,27 @@ def place(tmp_path_factory):
     (adapters / "notes.txt").write_text("of the owner")
     (adapters / "half.safetensors").write_bytes((adapters / "canny.safetensors").read_bytes()[:-9])
     ink(pipe, place / "loras" / "styles")
+    wrong(place, edges)
     return place
+
+
+def wrong(place, edges):
+    """Files that are offered, and cannot be used."""
+    import shutil
+
+    import torch
+    from safetensors.torch import save_file
+
+    adapters, loras, one = place / "adapters", place / "loras", torch.ones(2, 2)
+    save_file({**original(edges), "more": one}, adapters / "more.safetensors")
+    save_file({"image_proj.perceiver_resampler.proj_in.weight": one}, adapters / "face.safetensors")
+    shutil.copytree(adapters / "edges", adapters / "broken")
+    weights = next((adapters / "broken").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-9])
+    names = [f"transformer.single_transformer_blocks.0.attn.to_q.lora_{part}.weight" for part in "AB"]
+    save_file({name: one.clone() for name in names}, loras / "styles" / "other.safetensors")
+    (loras / LONG).mkdir()
+    (loras / LONG / "cut.safetensors").write_bytes((loras / "styles" / "ink.safetensors").read_bytes()[:-9])
 
 
 def ink(pipe, folder):
@@ -159,7 +184,9 @@ def test_native_requests_give_the_pixels_of_python(offering, model, place):
 
 def test_a_single_file_is_the_folder(offering):
     image = sent(offering, drawing(1))
-    one, other = (drawn(offering, {"control": [{"name": n, "image": image}]}) for n in NAMES["control"][:2])
+    one, other = (
+        drawn(offering, {"control": [{"name": n, "image": image}]}) for n in ("edges", "canny.safetensors")
+    )
     assert np.array_equal(pixels(offering, one), pixels(offering, other))
 
 
@@ -336,6 +363,27 @@ def test_other_scripts_and_wrong_shapes_are_refused(offering, server):
 def test_an_adapter_of_another_model_is_refused(offering):
     answer = answered(offering, unit(model="xl"))
     assert answer.status_code == 422 and "control 'xl' is for another model" in answer.json()["detail"]
+
+
+def test_errors_say_no_place_of_the_server(offering, place):
+    """A file that does not fit, one that is cut, one whose folder's name is too long to be shown."""
+    image = sent(offering, drawing(1))
+    for options, kind, said in (
+        ({"lora": [{"name": "styles/other.safetensors"}]}, "OtherModel", "lora 'other.safetensors' is no"),
+        ({"lora": [{"name": f"{LONG}/cut.safetensors"}]}, "CheckpointError", "not a sound safetensors file"),
+        ({"lora": [{"name": f"{LONG}/cut.safetensors", "sha256": "0" * 64}]}, "ParameterError", "cut.safet"),
+        ({"control": [{"name": "xl", "image": image}]}, "OtherModel", "control 'xl' is for another model"),
+        ({"control": [{"name": "more.safetensors", "image": image}]}, "CheckpointError", "'more' in 'more."),
+        ({"reference": {"name": "face.safetensors", "image": image}}, "CheckpointError", "no IP-Adapter"),
+        ({"control": [{"name": "broken", "image": image}]}, "CheckpointError", "'broken/diffusion_pyt"),
+    ):  # fmt: skip
+        request = {"prompt": "a", "model": "small", "num_steps": 1, "options": options}
+        answer = offering.request("POST", "/api/jobs", json={"requests": [request]})
+        assert answer.status_code == 202, answer.text
+        done = offering.ended(answer.json()["id"])
+        (failure,) = done["failures"]
+        assert failure["kind"] == kind and said in failure["error"], failure
+        assert str(place)[:30] not in json.dumps(done), failure
 
 
 def test_the_real_client(offering, model, place):

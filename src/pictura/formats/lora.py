@@ -30,10 +30,12 @@ _ROLES = {
     "lora_down.weight": "down", "down.weight": "down", "lora_linear_layer.down.weight": "down",
     "lora_B.weight": "up", "lora_B.default.weight": "up", "lora.up.weight": "up",
     "lora_up.weight": "up", "up.weight": "up", "lora_linear_layer.up.weight": "up",
-    "alpha": "alpha", "dora_scale": "magnitude", "lora_magnitude_vector": "magnitude",
+    "lora_mid.weight": "core", "alpha": "alpha",
+    "dora_scale": "magnitude", "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude", "lora_magnitude_vector.default.weight": "magnitude",
     **{name: name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "lokr_w1", "lokr_w2",
-                               "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b")},
+                               "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "hada_t1", "hada_t2",
+                               "lokr_t2")},
 }  # fmt: skip
 _NEEDED = ({"down", "up"}, {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
 _KOHYA = {
@@ -90,29 +92,33 @@ def spellings(
 
 
 def read(path: Path, known: Mapping[str, tuple[Layer, ...]]) -> list[Change]:
-    """The file's changes; CheckpointError where it is no LoRA, OtherModel for one of another model."""
+    """The file's changes; CheckpointError where it is no LoRA, OtherModel for one of another model.
+
+    Both name the file alone: where it lies is not everybody's business.
+    """
+    file = f"lora {shown(path.name)}"
     entries = safetensors.header(path)
     groups: dict[str, dict[str, Entry]] = {}
     for name, entry in entries.items():
         layer, role = _taken_apart(name)
         if role is None:
             raise CheckpointError(
-                f"tensor {shown(name)} in {str(path)!r} is of no kind of LoRA that Pictura knows; "
+                f"tensor {shown(name)} in {file} is of no kind of LoRA that Pictura knows; "
                 "LoRA, LoHa, LoKr and DoRA are"
             )
         groups.setdefault(layer, {})[role] = entry
     strange = [layer for layer in groups if layer not in known]
     if len(strange) == len(groups):
         few = ", ".join(shown(layer) for layer in strange[:2]) or "nothing"
-        raise OtherModel(f"{str(path)!r} is no LoRA for this model; it is about {few}")
+        raise OtherModel(f"{file} is no LoRA for this model; it is about {few}")
     if strange:
         raise OtherModel(
-            f"{str(path)!r} changes {shown(strange[0])}, which this model does not have; "
+            f"{file} changes {shown(strange[0])}, which this model does not have; "
             "it belongs to another version of the model"
         )
     changes = [Change(name=layer, layers=known[layer], tensors=tensors) for layer, tensors in groups.items()]
     for change in changes:
-        _complete(change, path)
+        _complete(change, file)
     return _once(changes)
 
 
@@ -124,13 +130,13 @@ def _taken_apart(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _complete(change: Change, path: Path) -> None:
+def _complete(change: Change, file: str) -> None:
     roles = change.tensors.keys()
     kronecker = {"lokr_w1", "lokr_w2"} if any(role.startswith("lokr") for role in roles) else set()
     whole = {role[:-2] if role.startswith("lokr") and role[-1] in "ab" else role for role in roles}
     if not any(needed <= roles for needed in _NEEDED) and not (kronecker and kronecker <= whole):
         raise CheckpointError(
-            f"{str(path)!r} is incomplete: {shown(change.name)} has only {', '.join(sorted(roles))}"
+            f"{file} is incomplete: {shown(change.name)} has only {', '.join(sorted(roles))}"
         )
 
 

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 
 from pictura.errors import ParameterError
 
-__all__ = ["Delta", "Fused", "Hadamard", "Kronecker", "Low", "Magnitude", "Placed", "fuse", "injected"]
+__all__ = [
+    "Delta",
+    "Fused",
+    "Hadamard",
+    "Kronecker",
+    "Low",
+    "Magnitude",
+    "Placed",
+    "fuse",
+    "injected",
+    "tucker",
+]
 
 
 class Delta(Protocol):
@@ -43,15 +54,27 @@ class _Whole:
         return _applied(layer, x, (scale * self.full(layer.weight)).to(x.dtype))  # type: ignore[arg-type]
 
 
+def tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """sum over i, j of a[i, o] b[j, n] core[i, j, h, w]: (r, r, kh, kw), (r, out), (r, in) -> (out, in, kh,
+    kw), in float32 (Tucker 1966; in LyCORIS, Yeh et al. 2024)."""
+    return torch.einsum("ijhw,io,jn->onhw", core.float(), a.float(), b.float())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Low:
-    """W' = W + factor B A. down A: (r, in) or (r, in, kh, kw); up B: (out, r) or (out, r, 1, 1)."""
+    """W' = W + factor B A. down A: (r, in) or (r, in, kh, kw); up B: (out, r) or (out, r, 1, 1).
+
+    core: of convolutions in Tucker form (r, r, kh, kw), between a 1 x 1 A and B.
+    """
 
     down: Tensor
     up: Tensor
     factor: float
+    core: Tensor | None = None
 
     def full(self, weight: Tensor) -> Tensor:
+        if self.core is not None:
+            return self.factor * tucker(self.core, self.up.flatten(1).T, self.down.flatten(1))
         change = self.up.float().flatten(1) @ self.down.float().flatten(1)
         return self.factor * change.view(weight.shape)
 
@@ -59,7 +82,10 @@ class Low:
         down, up = self.down.to(x), self.up.to(x)
         scale *= self.factor
         if isinstance(layer, nn.Conv2d):
-            kernel = down.view(len(down), -1, *layer.kernel_size)
+            if self.core is None:
+                kernel = down.view(len(down), -1, *layer.kernel_size)
+            else:
+                x, kernel = F.conv2d(x, down.view(*down.shape[:2], 1, 1)), self.core.to(x)
             inner = F.conv2d(x, kernel, None, layer.stride, layer.padding)
             return scale * F.conv2d(inner, up.view(*up.shape[:2], 1, 1))
         return scale * F.linear(F.linear(x, down.flatten(1)), up.flatten(1))
@@ -67,14 +93,19 @@ class Low:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hadamard(_Whole):
-    """W' = W + factor (A1 B1) * (A2 B2), element by element."""
+    """W' = W + factor (A1 B1) * (A2 B2), element by element; with `cores` both are in Tucker form."""
 
     first: tuple[Tensor, Tensor]
     second: tuple[Tensor, Tensor]
     factor: float
+    cores: tuple[Tensor, Tensor] | None = None
 
     def full(self, weight: Tensor) -> Tensor:
-        one, other = (a.float() @ b.float() for a, b in (self.first, self.second))
+        pairs = (self.first, self.second)
+        if self.cores is None:
+            one, other = (a.float() @ b.float() for a, b in pairs)
+        else:
+            one, other = (tucker(core, a, b) for core, (a, b) in zip(self.cores, pairs, strict=True))
         return self.factor * (one * other).view(weight.shape)
 
 
@@ -87,7 +118,7 @@ class Kronecker(_Whole):
     factor: float
 
     def full(self, weight: Tensor) -> Tensor:
-        left, right = self.left.float(), self.right.float()
+        left, right = self.left.float(), self.right.float().contiguous()
         if right.ndim == 4:
             left = left.view(*left.shape, 1, 1)
         return self.factor * torch.kron(left, right).view(weight.shape)

@@ -6,16 +6,18 @@ their names in the folders that the server offers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path, PurePath
 from typing import Any
 
-from pictura.errors import ParameterError, did_you_mean, shown
+from pictura.errors import ParameterError, PicturaError, did_you_mean, shown
 from pictura.options import Option
 from pictura.request import Options, Request
 from pictura.server import adapters
 
-__all__ = ["lora_names", "outward", "placed", "refuse_names"]
+__all__ = ["lora_names", "outward", "placed", "refuse_names", "told"]
 
 SUFFIX = ".safetensors"
 PLAIN = ("path", "sha256", "name")  # what may be a text: places that we put there, digests, offered names
@@ -49,6 +51,21 @@ def outward(request: Request) -> Request:
     return request.amended(options=Options(options))
 
 
+def told(error: PicturaError, request: Request) -> PicturaError:
+    """`error` as others may read it: files and models that `request` names here, without their folders."""
+    text = str(error)
+    for place in sorted(_places(request.options), key=len, reverse=True):
+        folders = {PurePath(place).parent, Path(place).expanduser().absolute().parent}
+        text = text.replace(shown(place), shown(PurePath(place).name))  # also where it was cut
+        for folder in (f"{folder}{os.sep}" for folder in folders if str(folder) != "."):
+            text = text.replace(folder, "").replace(repr(folder)[1:-1], "")
+    if text == str(error):
+        return error
+    found = copy(error)
+    found.args = (text, *error.args[1:])
+    return found
+
+
 def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
     """ParameterError where an option that takes files holds a text: a path or a model on this machine.
 
@@ -63,6 +80,18 @@ def refuse_names(request: Request, options: Mapping[str, Option]) -> None:
                 "have the server offer LoRAs and adapters by name",
                 parameter=name,
             )
+
+
+def _places(value: object) -> Iterator[str]:
+    """Every file and model that an option names."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if isinstance(inner, str) and inner and name in ("path", *adapters.PLACES):
+                yield inner
+            yield from _places(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _places(inner)
 
 
 def _texts(value: object, plain: tuple[str, ...]) -> Iterator[str]:

@@ -38,7 +38,7 @@ from pictura.picture import Picture, Step
 from pictura.server import logs
 from pictura.server.benches import Bench, Seen, open_bench
 from pictura.server.lags import Lags
-from pictura.server.outside import outward
+from pictura.server.outside import outward, told
 
 __all__ = ["LEASE", "Worker", "main"]
 
@@ -147,11 +147,11 @@ class Worker:
         try:
             self._bench.start(key, task.request)
         except PicturaError as error:
-            self._end(partial(self._claims.fail, task, error), failed=True)
+            self._fail(task, error)
         except Exception as error:  # a fault of ours must not take the neighbours with it
             _log.exception("a task could not be begun")
             wrapped = EngineError(f"the picture could not be begun ({type(error).__name__}: {error})")
-            self._end(partial(self._claims.fail, task, wrapped), failed=True)
+            self._fail(task, wrapped)
         else:
             self._held[key] = _Held(task)
 
@@ -170,8 +170,11 @@ class Worker:
             if isinstance(event, Picture):
                 self._end(partial(self._finish, task, event))
             else:
-                self._end(partial(self._claims.fail, task, event.error), failed=True)
+                self._fail(task, event.error)
         self._counts.seconds += time.perf_counter() - began
+
+    def _fail(self, task: Task, error: PicturaError) -> None:
+        self._end(partial(self._claims.fail, task, told(error, task.request)), failed=True)
 
     def _finish(self, task: Task, picture: Picture) -> None:
         try:

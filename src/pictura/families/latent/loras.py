@@ -17,7 +17,7 @@ from pictura.errors import CheckpointError, OtherModel, ParameterError, shown
 from pictura.formats import lora, safetensors
 from pictura.formats.lora import Change, Layer
 from pictura.formats.rules import Rule
-from pictura.nn.lora import Delta, Fused, Hadamard, Kronecker, Low, Magnitude, Placed, fuse, injected
+from pictura.nn.lora import Delta, Fused, Hadamard, Kronecker, Low, Magnitude, Placed, fuse, injected, tucker
 
 __all__ = ["Loras", "With"]
 
@@ -170,8 +170,8 @@ def _delta(tensors: Mapping[str, Tensor], layer: Layer, change: Change, path: Pa
         delta = _kind(tensors, alpha)
         if layer.share is not None:
             delta = _rows(delta, layer.share)
-    except (ValueError, KeyError, RuntimeError, IndexError) as error:
-        message = f"{str(path)!r}: the tensors of {shown(change.name)} do not fit together"
+    except (ValueError, KeyError, RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+        message = f"lora {shown(path.name)}: the tensors of {shown(change.name)} do not fit together"
         raise CheckpointError(message) from error
     return Magnitude(delta, tensors["magnitude"]) if "magnitude" in tensors else delta
 
@@ -179,11 +179,15 @@ def _delta(tensors: Mapping[str, Tensor], layer: Layer, change: Change, path: Pa
 def _kind(tensors: Mapping[str, Tensor], alpha: float | None) -> Delta:
     if "down" in tensors:
         rank = len(tensors["down"])
-        return Low(tensors["down"], tensors["up"], 1.0 if alpha is None else alpha / rank)
+        return Low(
+            tensors["down"], tensors["up"], 1.0 if alpha is None else alpha / rank, tensors.get("core")
+        )
     if "hada_w1_a" in tensors:
         rank = len(tensors["hada_w1_b"])
         pairs = [(tensors[f"hada_w{i}_a"], tensors[f"hada_w{i}_b"]) for i in (1, 2)]
-        return Hadamard(pairs[0], pairs[1], 1.0 if alpha is None else alpha / rank)
+        tucked = "hada_t1" in tensors or "hada_t2" in tensors
+        cores = (tensors["hada_t1"], tensors["hada_t2"]) if tucked else None
+        return Hadamard(pairs[0], pairs[1], 1.0 if alpha is None else alpha / rank, cores)
     # As LyCORIS has it: where both factors are whole there is no rank, and alpha says nothing.
     rank = next((len(tensors[name]) for name in ("lokr_w2_b", "lokr_w1_b") if name in tensors), 0)
     factor = alpha / rank if alpha is not None and rank else 1.0
@@ -194,6 +198,8 @@ def _factor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name in tensors:
         return tensors[name]
     a, b = tensors[f"{name}_a"], tensors[f"{name}_b"]
+    if (core := tensors.get(name.replace("_w", "_t"))) is not None:
+        return tucker(core, a, b)
     return (a.float() @ b.float().flatten(1)).view(len(a), *b.shape[1:])
 
 
@@ -204,7 +210,7 @@ def _rows(delta: Delta, share: tuple[int, int, int]) -> Delta:
     unit, left = divmod(len(delta.up), of)
     if left:
         raise ValueError("the rows cannot be dealt out")
-    return Low(delta.down, delta.up[first * unit : last * unit], delta.factor)
+    return replace(delta, up=delta.up[first * unit : last * unit])
 
 
 def _fits(delta: Delta, weight: Tensor, layer: Layer, path: Path) -> None:
@@ -216,7 +222,7 @@ def _fits(delta: Delta, weight: Tensor, layer: Layer, path: Path) -> None:
         shape = None
     if shape != weight.shape:
         raise OtherModel(
-            f"{str(path)!r} does not fit {layer.component}.{layer.name}, which has shape "
+            f"lora {shown(path.name)} does not fit {layer.component}.{layer.name}, which has shape "
             f"{list(weight.shape)}; it belongs to another version of the model"
         )
 
