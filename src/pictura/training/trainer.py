@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -256,6 +257,15 @@ def worker(rank: int, recipe: Recipe, out: Path, world: int) -> None:
             dist.destroy_process_group()
 
 
+def _process(rank: int, recipe: Recipe, out: Path, world: int) -> None:
+    """A spawned process, which leaves without taking Python apart: gloo's threads may still hold tensors of
+    the last exchange, and to free those after Python has gone aborts a process that did all its work."""
+    worker(rank, recipe, out, world)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def train(path: str | Path, out: str | Path, *, resume: bool = True, processes: int | None = None) -> None:
     """Train as the recipe file at `path` says; `processes` overrides its number of processes.
 
@@ -282,4 +292,4 @@ def launch(recipe: Recipe, out: str | Path) -> None:
         worker(0, recipe, out, 1)
     else:
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
-        spawn(worker, args=(recipe, out, recipe.processes), nprocs=recipe.processes)  # type: ignore[no-untyped-call]
+        spawn(_process, args=(recipe, out, recipe.processes), nprocs=recipe.processes)  # type: ignore[no-untyped-call]
