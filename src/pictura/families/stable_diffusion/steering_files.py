@@ -97,7 +97,10 @@ def _file(file: Path, base: Mapping[str, Any]) -> Source:
         )
     entries = safetensors.header(file)
     if _CONV_IN in entries:
-        entries = translate(entries, table(_turned(controlnet(_skeleton(entries)))))
+        skeleton = _skeleton(entries)
+        if len(skeleton["block_out_channels"]) * skeleton["layers_per_block"] > len(entries):
+            raise reading.unsound(file, "its blocks are numbered higher than there are tensors")
+        entries = translate(entries, table(_turned(controlnet(skeleton))))
     if _BODY in entries or _LIGHT in entries:
         entries = translate(entries, table(_levels(entries)))
     for part in (CONTROLNET, ADAPTER):
@@ -138,7 +141,8 @@ def _controlnet_config(shapes: Shapes) -> dict[str, Any]:
     found = way_down_config(shapes)
     layers = [shapes[f"{_HINT}.{at}.weight"] for at in range(0, count(shapes, _HINT) - 1, 2)]
     depth = found["transformer_layers_per_block"]
-    blocks = found["layers_per_block"] * (sum(depth) if isinstance(depth, list) else depth)
+    levels = len(found["block_out_channels"])
+    blocks = found["layers_per_block"] * (sum(depth) if isinstance(depth, list) else levels * depth)
     guide = shapes.get("time_embed.cond_proj.weight")
     return _plausible(
         {
