@@ -211,6 +211,8 @@ def test_random_controlnets(seed):
         with torch.no_grad():
             skips, middle = theirs(x, time, text, hint, return_dict=False, **said)
             found, centre = ours(x, time, text, hint, added)
+            guided = ours(x, time, text, hint, added, condition=torch.ones(2, 3))
+        assert torch.equal(guided[1], centre), "a distilled model's guidance is not for it"
         for one, other in zip([*found, centre], [*skips, middle], strict=True):
             assert close(one, other) < 1e-5
 
