@@ -25,11 +25,14 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16"
 PACKAGES = ("torch", "numpy", "diffusers", "transformers", "onnxruntime")
 
 
-def arguments(about: str) -> argparse.Namespace:
-    """`--quick` takes the smallest settings that still run every line; `--out` is the folder of the JSON."""
+def arguments(about: str, *, trains: bool = False) -> argparse.Namespace:
+    """`--quick` takes the smallest settings that still run every line; `--out` is the folder of the JSON;
+    `--models`, of those that train models, is where these are kept."""
     parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON result")
+    if trains:
+        parser.add_argument("--models", type=Path, help="folder that keeps the trained models; default: none")
     return parser.parse_args()
 
 

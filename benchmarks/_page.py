@@ -14,6 +14,7 @@ from typing import Any
 from _common import RESULTS, ROOT
 from _page_batch import batch, scale  # noqa: F401 (found by their names)
 from _page_history import history  # noqa: F401
+from _page_savings import savings  # noqa: F401
 from _page_unets import unets  # noqa: F401
 from _tables import shown, table, verdict
 
@@ -30,6 +31,7 @@ NAMES = (
     "history",
     "stable_diffusion",
     "unets",
+    "savings",
 )
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -287,7 +289,7 @@ PSNR of pictures by the built-in model (trained; 12 steps) against float32, line
 {table(["", "PSNR"], lost)}
 
 First-block cache (`block_cache`), 28 steps through 12 blocks with random weights, whose first block changes
-by half from step to step; what tolerance suits trained ones is not measured here:
+by half from step to step; trained ones are measured further below:
 
 {table(["tolerance", "steps that left blocks out", "last latent off by"], cache)}
 
