@@ -15,6 +15,7 @@ from _common import RESULTS, ROOT
 from _page_batch import batch, scale  # noqa: F401 (found by their names)
 from _page_history import history  # noqa: F401
 from _page_savings import savings  # noqa: F401
+from _page_server import server  # noqa: F401
 from _page_unets import unets  # noqa: F401
 from _tables import shown, table, verdict
 
@@ -29,6 +30,7 @@ NAMES = (
     "batch",
     "scale",
     "history",
+    "server",
     "stable_diffusion",
     "unets",
     "savings",

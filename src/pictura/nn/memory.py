@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 # Of malloc.h: what `mallopt` sets, and to what.
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 KEPT, STEP = 256 << 20, 64 << 20  # bytes of free memory kept at most; bytes fetched at a time
 LARGE = 8 << 20  # bytes from which on a tensor may have memory of its own
 HUGE = 64 << 20  # bytes from which on it is worth emptying what is kept before
@@ -35,7 +35,13 @@ def reuse() -> bool:
         ctypes.CDLL(None).gnu_get_libc_version  # noqa: B018  (others' mallopt has other numbers)
     except (OSError, AttributeError, TypeError):
         return False
-    return all([mallopt(MMAP_MAX, 0), mallopt(TRIM_THRESHOLD, KEPT), mallopt(TOP_PAD, STEP)])
+    wanted = {
+        ARENA_MAX: 1,  # those of threads would each keep memory that others could use
+        MMAP_MAX: 0,
+        TRIM_THRESHOLD: KEPT,
+        TOP_PAD: STEP,
+    }
+    return all([mallopt(name, value) for name, value in wanted.items()])
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -30,6 +30,7 @@ from pictura.formats.streaming import absent
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
 from pictura.nn.deep_cache import DeepCache
+from pictura.nn.packed import pack
 from pictura.nn.rows import like_dealt, singly
 from pictura.nn.vae import AutoencoderKL
 from pictura.request import Request
@@ -64,6 +65,10 @@ class LatentDiffusion(Training):
             name: self.build(name, config[name]) for name in self.components if config.get(name) is not None
         }
         self.scheduler: dict[str, Any] = self.scheduled(config["scheduler"])
+        if _count(self.parts[self.body]) <= SMALL:
+            for part in self.parts.values():
+                if _count(part) <= SMALL:
+                    pack(part)
         self.loras = Loras(self)
 
     @classmethod
