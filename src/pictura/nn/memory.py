@@ -21,7 +21,7 @@ from torch import Tensor
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 KEPT, STEP = 256 << 20, 64 << 20  # bytes of free memory kept at most; bytes fetched at a time
 LARGE = 8 << 20  # bytes from which on a tensor may have memory of its own
-HUGE = 64 << 20  # bytes from which on it is worth emptying what is kept before
+HUGE = 128 << 20  # bytes from which on it is worth emptying what is kept before
 
 
 @cache
