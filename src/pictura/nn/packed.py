@@ -20,7 +20,8 @@ class Conv2d(nn.Conv2d):
     """Like torch's, (b, c, h, w) -> (b, c', h', w'). Weights are arranged again for maps of another shape and
     when they are others or were changed in place."""
 
-    kept: tuple[Any, Tensor] | None = None
+    # What the weights were arranged for, they, and the weights themselves: no others get their address.
+    kept: tuple[Any, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not ours(x, self.weight, self.bias):
@@ -31,7 +32,7 @@ class Conv2d(nn.Conv2d):
         where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         if kept is None or kept[0] != key:
             arranged = torch.ops.mkldnn._reorder_convolution_weight(weight, *where, list(x.shape))
-            kept = self.kept = key, arranged
+            kept = self.kept = key, arranged, weight.detach()
         return torch.ops.mkldnn._convolution_pointwise(x, kept[1], self.bias, *where, "none", [], "")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def pack(network: nn.Module) -> nn.Module:
     """`network` itself, its plain convolutions made such, where torch has oneDNN."""
     if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight"):
         for module in network.modules():
-            if type(module) is nn.Conv2d and module.padding_mode == "zeros" and module.padding != "same":
+            plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
+            if plain and not isinstance(module.padding, str):
                 module.__class__ = Conv2d
     return network

@@ -65,9 +65,10 @@ class LatentDiffusion(Training):
             name: self.build(name, config[name]) for name in self.components if config.get(name) is not None
         }
         self.scheduler: dict[str, Any] = self.scheduled(config["scheduler"])
-        if _count(self.parts[self.body]) <= SMALL:
-            for part in self.parts.values():
-                if _count(part) <= SMALL:
+        self._counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.parts.items()}
+        if self._counts[self.body] <= SMALL:
+            for name, part in self.parts.items():
+                if self._counts[name] <= SMALL:
                     pack(part)
         self.loras = Loras(self)
 
@@ -149,7 +150,7 @@ class LatentDiffusion(Training):
         picture's bits must not depend on others."""
         if next(self.parts[self.body].parameters()).device.type != "cpu":
             return None
-        return 32 if _count(self.parts[self.body]) <= SMALL else 1
+        return 32 if self._counts[self.body] <= SMALL else 1
 
     def config(self) -> dict[str, Any]:
         return dict(self.architecture)
@@ -294,25 +295,24 @@ class LatentDiffusion(Training):
         """ "encode": picture x (b, 3, h, w) -> mean and log-variance of its latent (b, 2 z, h', w').
         "decode": latent z as the model sees it -> picture. "palette": -> (b, 3, z + 1), the colour that each
         channel stands for and, last, that of zero. Others are components, see the family."""
-        part = self.parts["vae" if net in ("encode", "decode", "palette") else net]
-        dtype = next(part.parameters()).dtype
+        dtype = next(self.parts[_part_of(net)].parameters()).dtype
         cast = {name: _cast(x, name, dtype) for name, x in inputs.items()}
         if isinstance(variant, With):
             with self.loras.applied(net, variant.loras):
-                answer = self._dealt(part, net, variant.inner, cast)
+                answer = self._dealt(net, variant.inner, cast)
         else:
-            answer = self._dealt(part, net, variant, cast)
+            answer = self._dealt(net, variant, cast)
         return answer.float() if dtype.itemsize < 4 else answer
 
-    def _dealt(self, part: nn.Module, net: str, variant: Hashable, inputs: dict[str, Tensor]) -> Tensor:
+    def _dealt(self, net: str, variant: Hashable, inputs: dict[str, Tensor]) -> Tensor:
         """On a CPU rows are answered alone, so that bits never depend on the company: by a thread each where
         there is little to do, otherwise one after the other by all threads."""
         some, answer = next(iter(inputs.values())), partial(self._answer, net, variant)
         if some.device.type != "cpu":
             return answer(**inputs)
-        positions = some.shape[2:].numel() if some.ndim > 2 else some.shape[1:].numel()
-        light = positions * _count(part) <= LITTLE and not variant  # others keep things between questions
-        if light and any(map(absent, part.parameters())):  # weights that come and go are there for one thread
+        name, positions = _part_of(net), some.shape[2 if some.ndim > 2 else 1 :].numel()
+        light = positions * self._counts[name] <= LITTLE and not variant  # others keep something meanwhile
+        if light and any(map(absent, self.parts[name].parameters())):  # those come and go for one thread
             return like_dealt(lambda: singly(answer, dealt=False, **inputs))
         return singly(answer, dealt=light, **inputs)
 
@@ -358,8 +358,8 @@ class LatentDiffusion(Training):
         return torch.cat([slopes, means[-1:]]).T.expand(len(rows), -1, -1)
 
 
-def _count(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
+def _part_of(net: str) -> str:
+    return "vae" if net in ("encode", "decode", "palette") else net
 
 
 def _cast(x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
