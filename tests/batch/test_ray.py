@@ -15,6 +15,7 @@ import pytest
 from small_batches import files, toy_preset
 
 from pictura import batch
+from pictura.batch import on_ray
 from pictura.errors import EngineError, ParameterError
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -23,7 +24,9 @@ SOURCE = Path(batch.__file__).parents[2]
 TOY = Path(__file__).parents[1] / "toy"
 PATHS = os.pathsep.join(map(str, [SOURCE, TOY]))
 SETTINGS: dict[str, Any] = {"seed": 3, "num_steps": 2, "batch_size": 4}
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning:ray.*", "ignore::DeprecationWarning:ray.*", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,10 @@ def cluster() -> Iterator[Any]:
 
     before, os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH"), PATHS
     nodes = {"object_store_memory": 80 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **nodes})
+    times = (("initial_delay", 0), ("period", 300), ("timeout", 900))  # of noticing that a node is lost
+    quickly = {f"health_check_{name}_ms": at for name, at in times}
+    head = {"num_cpus": 2, "_system_config": quickly, **nodes}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
     ray.shutdown()
@@ -69,7 +75,7 @@ def actors_of(cluster: Any) -> list[int]:
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
-        if parent in raylets and name.startswith(b"ray::Drawer"):
+        if parent in raylets and name.startswith(b"ray::MapWorker(MapBatches(Drawer))"):
             found.append(int(entry.name))
     return found
 
@@ -114,6 +120,25 @@ def test_a_row_that_kills_its_actor_fails_alone(cluster: Any, place: Path) -> No
     )  # fmt: skip
     assert (report.kept, report.failed) == (71, 1)
     assert "3 actors died over it" in (place / "poisoned" / "failures.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_waves_and_an_early_end(
+    cluster: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several pipelines one after the other give the same files; one that is left frees its actors."""
+    monkeypatch.setattr(on_ray, "WAVE", 20)
+    given = {"model": str(place / "toy"), "engine": "ray", "actors": 2, **SETTINGS}
+    steps = batch.follow(place / "prompts.txt", tmp_path / "out", **given)
+    while next(steps).made < 10:
+        pass
+    steps.close()
+    deadline = time.monotonic() + 30
+    while actors_of(cluster) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not actors_of(cluster)
+    assert batch.run(place / "prompts.txt", tmp_path / "out", **given).kept == 72
+    assert files(tmp_path / "out") == files(place / "local")
 
 
 def test_what_cannot_work_is_told(cluster: Any, place: Path, tmp_path: Path) -> None:

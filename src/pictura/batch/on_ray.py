@@ -1,22 +1,24 @@
-"""The Ray engine: models in actors all over a cluster, everything they draw kept by this one process.
+"""Ray Data deals items to models in actors all over a cluster; this process keeps what they draw.
 
 Actors hold nothing but a model: they are given items and give back pictures, and the driver alone writes
-files and the ledger. So whatever dies, the ledger is right: items of a dead actor are given to another, and
-a driver that is started again goes on like any other run.
+files and the ledger. So whatever dies, the ledger is right: Ray Data gives the items of a dead actor to
+another one, and a driver that is started again goes on like any other run.
 
-Ray Data would stream as well, but its unit of failure is a block: a row that kills its worker every time is
-either tried without end or takes its block's other rows with it. Here an item whose actor dies is tried
-alone, so that the guilty one is known and fails by itself.
+Ray Data tries a call whose actor died again without end, and with it every item of that call. So actors
+count at a `Tally` what they begin: a group that an actor has died over is drawn one item at a time, and an
+item that several actors died over fails by itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections import deque
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any
 
@@ -31,32 +33,75 @@ __all__ = ["draw"]
 AHEAD = 2  # calls that wait at an actor, the one it works on among them
 DEATHS = 3  # of actors over one item, until it is given up
 STORE = 256 << 20  # bytes of the object store of a cluster of our own: some thousand pictures in flight
-PATIENCE = 300.0  # seconds until a first actor must be ready
+PATIENCE = 300  # seconds until a first actor must be ready
+WAVE = 5000  # items for each actor between two loadings of its model, which so cost a hundredth or less
+MOST = 200_000  # items in one wave, which are in this process's memory
+
+
+class Tally:
+    """What runs beside the actors: how often each thing was begun."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, name: str) -> int:
+        """How often `name` was begun, this time included."""
+        self._begun[name] += 1
+        return self._begun[name]
+
+    def end(self, name: str) -> None:
+        """It came to an end; nothing about it needs to be known any more."""
+        self._begun.pop(name, None)
 
 
 class Drawer:
     """What runs in an actor: a model, and a judge where one is wanted."""
 
-    def __init__(self, preset: str, plan: Plan, judge: Judge, window: int, folder: str) -> None:
+    def __init__(self, preset: str, plan: Plan, judge: Judge, window: int, folder: str, tally: Any) -> None:
         from pictura.task import TextToImage
 
         with suppress(OSError):  # where the driver's folder is there, relative names mean the same
             os.chdir(folder)
         self._model = TextToImage.from_preset(preset)
-        self._plan, self._judge, self._window = plan, judge, window
+        self._plan, self._judge, self._window, self._tally = plan, judge, window, tally
         if self._model.digest != plan.model_digest:
             raise EngineError(
                 f"model {plan.model!r} has other weights on this node than on the driver; make them the same"
             )
 
-    def ready(self) -> None:
-        """Answered once the model is loaded."""
+    def __call__(self, rows: dict[str, Any]) -> dict[str, list[Drawn]]:
+        """Every candidate of every item, with a verdict where one is wanted."""
+        items: list[Item] = list(rows["item"])
+        name = f"group {items[0].index}"
+        if self._begin(name) == 1:
+            drawings = self._draw(items)
+        else:
+            drawings = [drawn for item in items for drawn in self._draw_alone(item)]
+        self._tally.end.remote(name)
+        return {"drawn": drawings}
 
-    def draw(self, items: Sequence[Item]) -> list[Drawn]:
-        """Every candidate of `items`, with a verdict where one is wanted."""
-        drawings = list(local.draw(self._model, iter(items), self._plan, self._window))
-        if self._plan.judged:
-            drawings = list(self._judged(drawings))
+    def _begin(self, name: str) -> int:
+        import ray
+
+        return int(ray.get(self._tally.begin.remote(name)))
+
+    def _draw_alone(self, item: Item) -> list[Drawn]:
+        """An item of a group that an actor died over; perhaps it was this one."""
+        name = f"item {item.index}"
+        died = self._begin(name) - 1
+        if died >= DEATHS:
+            return [failed(_single(item), 0, f"{died} actors died over it; try it on its own")]
+        drawings = self._draw([item])
+        self._tally.end.remote(name)
+        return drawings
+
+    def _draw(self, items: Sequence[Item]) -> list[Drawn]:
+        try:
+            drawings = list(local.draw(self._model, iter(items), self._plan, self._window))
+            if self._plan.judged:
+                drawings = list(self._judged(drawings))
+        except Exception as error:  # an error here would end the work of all actors
+            return [failed(_single(item), 0, f"the actor failed: {error}") for item in items]
         return [replace(drawn, picture=None) for drawn in drawings]
 
     def _judged(self, drawings: list[Drawn]) -> Iterator[Drawn]:
@@ -99,120 +144,36 @@ def draw(
         gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 1))
         count = actors or gpus or cpus
         share = {"num_gpus": gpus / count} if gpus else {"num_cpus": max(1, cpus // count)}
-        made = ray.remote(Drawer).options(**share, max_restarts=0)
-        arguments = (os.fspath(preset), plan, judge, window, os.getcwd())
-        crew = _Crew(ray, lambda: made.remote(*arguments), count)
-        try:
-            yield from crew.work(items, window)
-        finally:
-            crew.dismiss()
-
-
-@dataclass(eq=False)
-class _Member:
-    actor: Any
-    calls: int = 0
-    alone: bool = False  # has an item that nothing else may wait behind
-
-
-class _Crew:
-    """Actors, what they were given, and what became of it."""
-
-    def __init__(self, ray: Any, hire: Any, count: int) -> None:
-        self._ray, self._hire = ray, hire
-        self._calls: dict[Any, tuple[_Member, list[Item]]] = {}
-        self._starting: dict[Any, _Member] = {}
-        self._members: list[_Member] = []
-        self._suspects: deque[Item] = deque()
-        self._deaths: dict[int, int] = {}
-        self._barren = 0  # actors that died since the last picture
-        self._most = 3 * count + 3
-        for _ in range(count):
-            self._start()
-
-    def work(self, items: Iterator[Item], size: int) -> Iterator[Drawn]:
-        more = True
-        while more or self._calls or self._suspects:
-            if more:
-                more = self._give_out(items, size)
-            self._give_suspects()
-            waiting = [*self._calls, *self._starting]
-            ready, _ = self._ray.wait(waiting, num_returns=1, timeout=PATIENCE)
-            if not ready and not self._members:
-                raise EngineError(
-                    f"no actor was ready after {PATIENCE:.0f} s; see that the cluster has CPUs or GPUs free"
+        tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        arguments = (os.fspath(preset), plan, judge, window, os.getcwd(), tally)
+        with _quiet(ray.data) as data:
+            while wave := list(islice(items, min(WAVE * count, MOST))):
+                drawings = data.from_items(
+                    [{"item": item} for item in wave], override_num_blocks=-(-len(wave) // window)
+                ).map_batches(
+                    Drawer,
+                    fn_constructor_args=arguments,
+                    batch_format="numpy",
+                    compute=data.ActorPoolStrategy(
+                        min_size=1,
+                        initial_size=count,
+                        max_size=count,
+                        max_tasks_in_flight_per_actor=AHEAD,
+                    ),
+                    **share,
                 )
-            for reference in ready:
-                yield from self._answered(reference)
+                yield from _drawn(drawings)
 
-    def dismiss(self) -> None:
-        for member in [*self._members, *self._starting.values()]:
-            with suppress(Exception):  # the cluster may be gone already
-                self._ray.kill(member.actor)
 
-    def _start(self) -> None:
-        member = _Member(self._hire())
-        self._starting[member.actor.ready.remote()] = member
-
-    def _give_out(self, items: Iterator[Item], size: int) -> bool:
-        """Give every free actor something; whether there may be more."""
-        for member in self._members:
-            while member.calls < AHEAD and not member.alone:
-                if self._suspects and not member.calls:
-                    break
-                group = list(islice(items, size))
-                if not group:
-                    return False
-                self._call(member, group)
-        return True
-
-    def _give_suspects(self) -> None:
-        for member in self._members:
-            if self._suspects and not member.calls:
-                member.alone = True
-                self._call(member, [self._suspects.popleft()])
-
-    def _call(self, member: _Member, group: list[Item]) -> None:
-        member.calls += 1
-        self._calls[member.actor.draw.remote(group)] = member, group
-
-    def _answered(self, reference: Any) -> Iterator[Drawn]:
-        starting = self._starting.pop(reference, None)
-        member, group = (starting, []) if starting is not None else self._calls.pop(reference)
-        try:
-            answer = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            if starting is not None:
-                raise self._unable(error) from error
-            answer = [failed(item, 0, f"the actor failed: {error.cause}") for item in map(_single, group)]
-        except self._ray.exceptions.RayError as error:
-            self._barren += 1
-            if "__init__" in str(error) or self._barren > self._most:
-                raise self._unable(error) from error
-            yield from self._bury(member, group)
-            return
-        if starting is not None:
-            self._members.append(starting)
-            return
-        member.calls, member.alone, self._barren = member.calls - 1, False, 0
-        yield from answer
-
-    def _bury(self, member: _Member, group: list[Item]) -> Iterator[Drawn]:
-        """An actor has died: another one takes its place, and its items are tried again, each alone."""
-        if member in self._members or not group:
-            with suppress(ValueError):
-                self._members.remove(member)
-            self._start()
-        for item in group:
-            died = self._deaths[item.index] = self._deaths.get(item.index, 0) + 1
-            if died >= DEATHS:
-                yield failed(_single(item), 0, f"{died} actors died over it; try it on its own")
-            else:
-                self._suspects.append(item)
-
-    def _unable(self, error: Exception) -> EngineError:
+def _drawn(drawings: Any) -> Iterator[Drawn]:
+    try:
+        for batch in drawings.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield from batch["drawn"]
+    except PicturaError:
+        raise
+    except Exception as error:
         told = str(error).strip().splitlines() or [type(error).__name__]
-        return EngineError(f"the actors cannot work: {shown(told[-1], 200)}")
+        raise EngineError(f"the actors cannot work: {shown(told[-1], 200)}") from error
 
 
 def _single(item: Item) -> Item:
@@ -221,13 +182,31 @@ def _single(item: Item) -> Item:
 
 
 @contextmanager
+def _quiet(data: Any) -> Iterator[Any]:
+    """Ray Data, saying nothing and waiting for one actor only."""
+    context = copy(data.DataContext.get_current())
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.wait_for_min_actors_s = PATIENCE
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with data.DataContext.current(context):
+            yield data
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what of its own lines comes to this terminal
     try:
         import ray
+        import ray.data
     except ImportError as error:
         raise InputError(
-            "engine 'ray' needs the package ray; install it with: pip install 'pictura[ray]'"
+            "engine 'ray' needs the package ray with ray.data; install it with: pip install 'pictura[ray]'"
         ) from error
     own = not ray.is_initialized()
     if own:
