@@ -235,6 +235,26 @@ def test_the_best_of_several_by_a_scorer(tmp_path: Path) -> None:
         assert score == pytest.approx(max(scores.values()))
 
 
+def test_candidates_on_the_disk_are_not_drawn_again(tmp_path: Path) -> None:
+    """Of 40 for one picture, most are stored and none is settled when it is broken off."""
+
+    def stop(request: Request) -> None:
+        if request.seed == 30 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+
+    stopped: list[bool] = []
+    model = Instant(stop)
+    settings: dict[str, Any] = {"model": model, "seed": 0, "best_of": 40, "scorers": [brightness]}
+    with pytest.raises(Cancelled):
+        batch.run(["a"], tmp_path / "out", **settings)
+    assert not list((tmp_path / "out").glob("*.png"))
+    batch.run(["a"], tmp_path / "out", **settings)
+    assert model.drawn == list(range(40))
+    batch.run(["a"], tmp_path / "whole", **settings)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
 def test_filters_and_least_scores_drop_and_say_why(tmp_path: Path) -> None:
     class Sometimes(Instant):
         def stream(self, inputs: Iterator[Request], **more: Any) -> Iterator[Any]:
@@ -393,6 +413,13 @@ def test_an_order_that_makes_sense_is_kept(tmp_path: Path, monkeypatch: pytest.M
     assert told[at - 1].startswith("fsync") and told[at - 1].endswith("/tmp/00000000.png")
     between = told[at + 1 : told.index("commit", at)]
     assert f"fsync {tmp_path}/out" in between
+    told.clear()  # and for many that wait for their shard: one fsync, and only then the ledger
+    batch.run(["a"] * 16, tmp_path / "tar", model=Instant(), seed=1, format="webdataset", batch_size=16)
+    spool = f"{tmp_path}/tar/.pictura/spool"
+    ours = [line for line in told if line.startswith(f"fsync {spool}") or line == "commit"]
+    assert ours[:3] == [f"fsync {spool}", f"fsync {spool}/00000001.spool", "commit"]
+    assert sum("00000001.spool" in line for line in ours) <= 16
+    assert told.index("commit") < told.index(f"rename {tmp_path}/tar/data-000000.tar")
 
 
 WEBDATASET = """

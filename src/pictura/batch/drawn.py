@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pictura.batch.columns import facts_of
@@ -35,6 +34,11 @@ class Drawn:
     verdict: Verdict | None = None
     stored: bool = False
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What it is called in the spool."""
+        return self.item.index, self.candidate
+
 
 def failed(item: Item, candidate: int, problem: object) -> Drawn:
     return Drawn(item=item, candidate=candidate, problem=" ".join(str(problem).split()))
@@ -55,12 +59,11 @@ def packed(item: Item, candidate: int, picture: Picture, *, looks: bool, data: b
     )
 
 
-def found(item: Item, candidate: int, path: Path, *, model_digest: str | None, looks: bool) -> Drawn | None:
+def found(item: Item, candidate: int, data: bytes, *, model_digest: str | None, looks: bool) -> Drawn | None:
     """The candidate that a killed run had stored but not yet put down; None where that is another picture."""
     try:
-        data = path.read_bytes()
-        picture = Picture.open(path)
-    except (OSError, InputError):
+        picture = Picture.open(data)
+    except InputError:
         return None
     asked, made = item.candidates[candidate].to_dict(), picture.request.to_dict()
     chosen = "template" in asked.get("options", {})  # in the batch already

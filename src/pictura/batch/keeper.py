@@ -1,9 +1,10 @@
 """The one writer of a batch: pictures in, files and ledger rows out, in the order that makes -9 harmless.
 
-For a group of pictures that came together: each file under its name and fsynced (`store.py`); scorers,
-filters; folders fsynced; one commit of the ledger with what became of each; only then is anything deleted.
-Files of many pictures are written once all of theirs are settled. Whoever dies in between leaves files that
-the ledger does not know: the next run takes them up, it does not make them again.
+For a group of pictures that came together: those that have no place of their own yet into the spool
+(`spool.py`), with one fsync; the others each under its name (`store.py`); scorers, filters; folders fsynced;
+one commit of the ledger with what became of each; only then is anything forgotten. Files of many pictures
+are written once all of theirs are settled. Whoever dies in between leaves pictures that the ledger does not
+know: the next run takes them up, it does not make them again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pictura.batch.ledger import DROPPED, FAILED, KEPT, Entry, Ledger
 from pictura.batch.looks import Neighbours
 from pictura.batch.outputs import Stored
 from pictura.batch.plan import Item, Plan
-from pictura.batch.store import Store
+from pictura.batch.spool import Key, Spool
+from pictura.batch.store import Store, told_full
 from pictura.errors import EngineError, PicturaError
 from pictura.picture import Picture
 
@@ -32,6 +34,10 @@ class Keeper:
     def __init__(self, store: Store, ledger: Ledger, plan: Plan, judge: Judge) -> None:
         self._store, self._ledger, self._plan, self._judge = store, ledger, plan, judge
         self._output = outputs.load(plan.format)
+        self._sealed = ledger.count("sealed") * plan.shard
+        self._unwritten = {*ledger.reopened(), *(entry.index // (plan.shard or 1) for entry in ledger.late())}
+        with told_full(store.out):
+            self._spool = Spool(store.spool, self._awaited)
         self._open: dict[int, dict[int, Drawn]] = {}  # candidates of items that wait for their others
         self._early = {entry.index: replace(entry, facts=None) for entry in self._beyond()}
         self._near = Neighbours(plan.distance) if plan.distance is not None else None
@@ -43,36 +49,40 @@ class Keeper:
         """Pictures above the frontier that need not be made."""
         return set(self._early)
 
-    def stored(self, item: Item) -> list[Drawn] | None:
-        """All candidates of an item as a killed run left them; None where one is missing."""
+    def stored(self, item: Item) -> list[Drawn]:
+        """The candidates of an item that a killed run left on the disk."""
         left = []
         for candidate in range(len(item.candidates)):
-            path = self._place(item, candidate)
-            if not path.exists():
-                return None
-            digest = self._plan.model_digest
-            drawn = found(item, candidate, path, model_digest=digest, looks=self._plan.needs_looks)
-            if drawn is None:
-                return None
-            left.append(drawn)
-        return left
+            data = self._left((item.index, candidate))
+            if data is not None:
+                digest = self._plan.model_digest
+                left.append(found(item, candidate, data, model_digest=digest, looks=self._plan.needs_looks))
+        return [drawn for drawn in left if drawn is not None]
 
     def keep(self, group: Sequence[Drawn]) -> None:
         """Store a group and settle every item whose last candidate is in it. FileError where it cannot be."""
         new = [drawn for drawn in group if drawn.data and not drawn.stored]
-        self._store.put_all([(self._place(drawn.item, drawn.candidate), drawn.data) for drawn in new])
+        if self._spools:
+            with told_full(self._store.out):
+                self._spool.put_all([(drawn.key, drawn.data) for drawn in new])
+        else:
+            self._store.put_all([(self._place(drawn.item.index), drawn.data) for drawn in new])
         complete = []
         for drawn in group:
             waiting = self._open.setdefault(drawn.item.index, {})
             waiting[drawn.candidate] = replace(drawn, data=b"")
-            if len(waiting) == max(1, len(drawn.item.candidates)):
+            if len(waiting) >= len(drawn.item.candidates):
                 del self._open[drawn.item.index]
                 complete.append([waiting[at] for at in sorted(waiting)])
-        rivals: list[Path] = []
-        entries = [self._settled(candidates, rivals) for candidates in complete]
+        entries = [self._settled(candidates) for candidates in complete]
+        if self._spools and not self._plan.shards:
+            kept = [entry for entry in entries if entry.state == KEPT]
+            self._store.put_all([(self._place(entry.index), self._spooled(entry)) for entry in kept])
         self._store.sync()
         twins = self._put_down(entries)
-        self._store.discard([*rivals, *map(self._kept_place, twins)])
+        if not self._plan.shards:
+            self._store.discard(map(self._place, twins))
+        self._forget(entries, twins)
         self._write_shards()
 
     def finish(self) -> None:
@@ -83,15 +93,61 @@ class Keeper:
             self._write_shard(number)
             with self._ledger.commit():
                 self._ledger.close_shard(number)
-        if self._plan.dedup:
+        if self._plan.dedup and not self._plan.shards:
             dropped = self._ledger.entries(0, states=(DROPPED,))
-            self._store.discard(self._kept_place(entry.index) for entry in dropped)
+            self._store.discard(self._place(entry.index) for entry in dropped)
+        with told_full(self._store.out):
+            self._spool.settle(lambda index: self._ledger.state(index) == FAILED)
         self._output.finish(self._store, self._ledger, self._plan)
+
+    def close(self) -> None:
+        """Nothing more is kept by this keeper."""
+        self._spool.close()
+
+    # Where pictures are
+
+    @property
+    def _spools(self) -> bool:
+        """Whether pictures wait: to be judged, or for a file that holds many."""
+        return self._plan.judged or bool(self._plan.shards)
+
+    def _place(self, index: int) -> Path:
+        """The file of a picture that has one of its own."""
+        return self._store.out / self._plan.file_name(index)
+
+    def _left(self, key: Key) -> bytes | None:
+        """A candidate that is on the disk."""
+        if self._spools:
+            return self._spool.get(key)
+        place = self._place(key[0])
+        return place.read_bytes() if place.exists() else None
+
+    def _spooled(self, entry: Entry) -> bytes:
+        """A kept picture that must be in the spool."""
+        data = self._spool.get((entry.index, entry.candidate))
+        if data is None:
+            raise EngineError(f"picture {self._plan.name(entry.index)} is not in the spool; it was removed")
+        return data
+
+    def _awaited(self, index: int) -> bool:
+        """Whether a picture that an earlier run left in the spool may still be needed."""
+        if self._plan.shards and (index >= self._sealed or index // self._plan.shard in self._unwritten):
+            return True
+        return self._ledger.state(index) not in (KEPT, DROPPED)
+
+    def _forget(self, entries: Sequence[Entry], twins: Sequence[int]) -> None:
+        """Drop from the spool what has its place or will have none; failed ones may be tried again."""
+        several = range(self._plan.best_of)
+        for entry in entries:
+            if entry.state != FAILED:
+                kept = entry.candidate if entry.state == KEPT and self._plan.shards else None
+                self._spool.discard((entry.index, at) for at in several if at != kept)
+        self._spool.discard((index, at) for index in twins for at in several)
 
     # One item
 
-    def _settled(self, candidates: Sequence[Drawn], rivals: list[Path]) -> Entry:
-        """What becomes of an item; files that are not kept are appended to `rivals`."""
+    def _settled(self, candidates: Sequence[Drawn]) -> Entry:
+        """What becomes of an item."""
         item = candidates[0].item
         good = [drawn for drawn in candidates if drawn.problem is None]
         if not good:
@@ -100,36 +156,20 @@ class Keeper:
             return _kept(good[0], {})
         try:
             verdicts = self._verdicts(good)
-        except PicturaError as error:  # the files stay, so that trying again does not make them again
+        except PicturaError as error:  # the pictures stay, so that trying again does not make them again
             return _failed(item, str(error))
         best = self._judge.best(verdicts)
-        for at, drawn in enumerate(good):
-            if at != best:
-                rivals.append(self._place(item, drawn.candidate))
         if best is None:
             return Entry(index=item.index, state=DROPPED, reason=verdicts[0].refused)
-        self._store.move(self._place(item, good[best].candidate), self._kept_place(item.index))
         return _kept(good[best], {"scores": dict(verdicts[best].scores)} if self._plan.scorers else {})
 
     def _verdicts(self, good: Sequence[Drawn]) -> Sequence[Verdict]:
         given = [drawn.verdict for drawn in good if drawn.verdict is not None]
         if len(given) == len(good):
             return given
-        places = [self._place(drawn.item, drawn.candidate) for drawn in good]
         return self._judge.look(
-            [drawn.picture or Picture.open(place) for drawn, place in zip(good, places, strict=True)]
+            [drawn.picture or Picture.open(self._left(drawn.key) or b"") for drawn in good]
         )
-
-    def _place(self, item: Item, candidate: int) -> Path:
-        """Where a candidate is stored when it comes."""
-        if not self._plan.judged:
-            return self._kept_place(item.index)
-        return self._store.spool / f"{self._plan.name(item.index)}.{candidate}.png"
-
-    def _kept_place(self, index: int) -> Path:
-        """Where a picture is kept, or waits for its shard."""
-        root = self._store.spool if self._plan.shards else self._store.out
-        return root / self._plan.file_name(index)
 
     # The ledger
 
@@ -199,7 +239,8 @@ class Keeper:
             self._write_shard(number)
             with self._ledger.commit():
                 self._ledger.set_count("sealed", number + 1)
-            self._store.discard(self._kept_place(index) for index in range(first, last))
+            kept = self._ledger.entries(first, last)
+            self._spool.discard((entry.index, entry.candidate) for entry in kept)
 
     def _write_shard(self, number: int) -> None:
         assert self._output.shard is not None and self._output.write is not None
@@ -215,12 +256,10 @@ class Keeper:
         before = iter(self._output.read(path)) if path.exists() else iter(())
         for entry in self._ledger.entries(number * size, min((number + 1) * size, self._plan.total)):
             name = Path(self._plan.file_name(entry.index)).name
-            place = self._kept_place(entry.index)
-            if place.exists():
-                data = place.read_bytes()
-            else:
-                data = next((data for old, data in before if old == name), b"")
-            if not data:
+            data = self._spool.get((entry.index, entry.candidate))
+            if data is None:
+                data = next((data for old, data in before if old == name), None)
+            if data is None:
                 raise EngineError(
                     f"picture {name} is neither in the spool nor in {path.name}; it was removed"
                 )
@@ -231,6 +270,7 @@ def _kept(drawn: Drawn, more: dict[str, object]) -> Entry:
     return Entry(
         index=drawn.item.index,
         state=KEPT,
+        candidate=drawn.candidate,
         facts={**drawn.facts, **more},
         content=drawn.content,
         looks=drawn.looks,

@@ -29,7 +29,8 @@ COUNTED = {KEPT: "kept", FAILED: "failed", DROPPED: "dropped"}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS count (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS picture (
-    number INTEGER PRIMARY KEY, state INTEGER NOT NULL, facts TEXT, reason TEXT, content BLOB, looks INTEGER
+    number INTEGER PRIMARY KEY, state INTEGER NOT NULL, candidate INTEGER NOT NULL, facts TEXT, reason TEXT,
+    content BLOB, looks INTEGER
 );
 -- SQLite uses this for queries that repeat "state <> 1", and for no others.
 CREATE INDEX IF NOT EXISTS unsettled ON picture (state, number) WHERE state <> 1;
@@ -43,11 +44,13 @@ CREATE TABLE IF NOT EXISTS reopened (shard INTEGER PRIMARY KEY);
 class Entry:
     """What has become of picture `index`. facts: the columns of a kept one. reason: why it is not kept.
 
+    candidate: which one is kept.
     content: SHA-256 of its pixels. looks: its perceptual hash, where it was asked for.
     """
 
     index: int
     state: int
+    candidate: int = 0
     facts: Mapping[str, Any] | None = None
     reason: str | None = None
     content: bytes | None = None
@@ -95,10 +98,11 @@ class Ledger:
         for entry in entries:
             self._uncount(entry.index)
             self._db.execute(
-                "INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     entry.index,
                     entry.state,
+                    entry.candidate,
                     None if entry.facts is None else json.dumps(entry.facts, ensure_ascii=False),
                     entry.reason,
                     entry.content,
@@ -129,19 +133,25 @@ class Ledger:
         # The unary plus keeps SQLite on the primary key, which is in the order wanted.
         state = "state <> 1 AND state" if KEPT not in states else "+state"
         found = self._db.execute(
-            f"SELECT number, state, facts, reason, content, looks FROM picture "
+            f"SELECT number, state, candidate, facts, reason, content, looks FROM picture "
             f"WHERE number >= ? AND number < ? AND {state} IN ({marks}) ORDER BY number",
             (first, 2**62 if last is None else last),
         )
-        for index, state, facts, reason, content, looks in found:
+        for index, state, candidate, facts, reason, content, looks in found:
             yield Entry(
                 index=index,
                 state=state,
+                candidate=candidate,
                 facts=None if facts is None else json.loads(facts),
                 reason=reason,
                 content=content,
                 looks=looks,
             )
+
+    def state(self, index: int) -> int | None:
+        """What has become of a picture; None where that is open."""
+        row = self._db.execute("SELECT state FROM picture WHERE number = ?", (index,)).fetchone()
+        return None if row is None else row[0]
 
     def first_seen(self, content: bytes) -> int | None:
         """The kept picture that was marked as seen with this content."""
@@ -166,7 +176,8 @@ class Ledger:
     def late(self) -> list[Entry]:
         """The kept pictures that were made after their turn, without their columns, in order."""
         found = self._db.execute(
-            "SELECT number, state, content, looks FROM picture JOIN late USING (number) ORDER BY number"
+            # SQLite takes the tables of a CROSS JOIN in this order, which reads few pictures.
+            "SELECT number, state, content, looks FROM late CROSS JOIN picture USING (number) ORDER BY number"
         )
         return [
             Entry(index=index, state=state, content=content, looks=looks)
@@ -214,9 +225,9 @@ class Ledger:
         self._db.close()
 
     def _uncount(self, index: int) -> None:
-        row = self._db.execute("SELECT state FROM picture WHERE number = ?", (index,)).fetchone()
-        if row is not None and row[0] in COUNTED:
-            self._counts[COUNTED[row[0]]] -= 1
+        before = self.state(index)
+        if before in COUNTED:
+            self._counts[COUNTED[before]] -= 1
 
 
 @contextmanager

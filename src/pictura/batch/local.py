@@ -18,12 +18,12 @@ Wanted = tuple[Item, int]  # an item and the number of one of its candidates
 
 
 def draw(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Generator[Drawn, None, None]:
-    """Every candidate of every item, in the order in which the model finishes them.
+    """Every candidate of every item that is not stored, in the order in which the model finishes them.
 
     At most `window` are worked on at once. What the model refuses is the problem of that item alone; an
     error of `items` itself is raised once what was begun is done.
     """
-    wanted = ((item, at) for item in items for at in range(len(item.candidates)))
+    wanted = ((item, at) for item in items for at in range(len(item.candidates)) if at not in item.stored)
     while (first := next(wanted, None)) is not None:
         begun: dict[int, Wanted] = {}
         try:

@@ -22,7 +22,10 @@ FLAT = 10_000  # files in one folder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """Picture `index` of a batch: requests for its candidates, of which one is kept, or what hinders it."""
+    """Picture `index` of a batch: requests for its candidates, of which one is kept, or what hinders it.
+
+    stored: numbers of candidates that need not be drawn.
+    """
 
     index: int
     row: int
@@ -30,6 +33,7 @@ class Item:
     place: str
     candidates: tuple[Request, ...] = ()
     problem: str | None = None
+    stored: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,8 @@ def follow(
             if retry_failed:
                 ledger.try_again()
             word = wording_of(network, wildcards, styles)
-            work = Work(source, store, ledger, plan, judge, window, started, word)
+            at_once = max(window, getattr(getattr(network, "provider", None), "concurrency", 1))
+            work = Work(source, store, ledger, plan, judge, at_once, started, word)
             if not ledger.count("finished"):
                 yield from work.progress(work.drawn_by(engines(network, model, plan, judge)))
                 work.finish()

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +39,7 @@ class Store:
         self._tmp = self.hidden / "tmp"
         self._dirty: set[Path] = set()
         self._made: set[Path] = set()
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="pictura-write")
         self.going_on = False  # whether an earlier run has been here
         new = not self.hidden.is_dir()
         if self.out.exists() and not self.out.is_dir():
@@ -86,12 +87,8 @@ class Store:
 
     def put_all(self, files: Sequence[tuple[Path, bytes]]) -> None:
         """`put` for several files at once: a disk takes many fsyncs together for the price of few."""
-        if len(files) < 2:
-            for path, data in files:
-                self.put(path, data)
-            return
-        with ThreadPoolExecutor(min(WRITERS, len(files)), thread_name_prefix="pictura-write") as threads:
-            written = [threads.submit(self.put, path, data) for path, data in files]
+        written = [self._writers.submit(self.put, path, data) for path, data in files]
+        wait(written)
         for one in written:
             one.result()
 
@@ -137,6 +134,7 @@ class Store:
         shutil.rmtree(self.spool, ignore_errors=True)
 
     def close(self) -> None:
+        self._writers.shutdown()
         self._lock.close()
 
     def _folder(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pictura.batch import report
@@ -98,6 +98,7 @@ class Work:
             raise Cancelled("interrupted; the same command goes on from here") from None
         finally:
             inbox.stop()
+            self._keeper.close()
 
     def progress(self, steps: Iterator[None]) -> Iterator[Progress]:
         """How far the batch is, at first and after each of `steps`."""
@@ -134,14 +135,13 @@ class Work:
             for planned in self._plan.items(row):
                 if planned.index in wanted or (planned.index >= frontier and planned.index not in known):
                     item = self._word(planned)
-                    stored = self._keeper.stored(item) if self._store.going_on and item.candidates else None
+                    stored = self._keeper.stored(item) if self._store.going_on else []
                     if item.problem is not None:
                         inbox.put(failed(item, 0, item.problem))
-                    elif stored is not None:
-                        for drawn in stored:
-                            inbox.put(drawn)
-                    else:
-                        yield item
+                    for drawn in stored:
+                        inbox.put(drawn)
+                    if len(stored) < len(item.candidates):
+                        yield replace(item, stored=frozenset(drawn.candidate for drawn in stored))
 
     def _made(self) -> int:
         return self._ledger.count("kept") + self._ledger.count("dropped")

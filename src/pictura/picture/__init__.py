@@ -50,11 +50,14 @@ class Picture:
         return new
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Picture:
-        """A saved picture with the request that made it; FileError where the file does not say."""
-        image, found = load(path)
+    def open(cls, file: str | os.PathLike[str] | bytes) -> Picture:
+        """A saved picture (its path, or the file's content) with the request that made it; FileError where
+        the file does not say.
+        """
+        image, found = load(file)
         if found.request is None:
-            raise FileError(f"{str(path)!r} does not say how it was made; open it as a plain image instead")
+            name = "the content" if isinstance(file, bytes) else repr(str(file))
+            raise FileError(f"{name} does not say how it was made; open it as a plain image instead")
         return cls(
             image=image,
             request=found.request,

@@ -69,9 +69,9 @@ def metadata_of(content: bytes) -> Metadata:
         return _read(image)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Image.Image, Metadata]:
-    """(RGB image, metadata); FileError as `read_metadata`."""
-    with _opened(path) as image:
+def load(file: str | os.PathLike[str] | bytes) -> tuple[Image.Image, Metadata]:
+    """(RGB image, metadata) of a file, or of what would be in one; FileError as `read_metadata`."""
+    with _opened(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
         metadata = _read(image)
         plain = image.convert("RGB")
         plain.info.clear()  # saving it again must not carry along what this file had besides
