@@ -20,10 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, nor a process that it starts, writes to the history of whoever runs the suite."""
+    """No test, nor a process that it starts, writes to the history or cache of whoever runs the suite."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PICTURA_HISTORY", "off")
         patch.setenv("PICTURA_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PICTURA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("PICTURA_DATABASE", raising=False)
         yield
 

@@ -17,7 +17,8 @@ PicturaError                 exit 1    HTTP 500
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 __all__ = [
     "Cancelled",
@@ -40,10 +41,14 @@ _MANY = 40  # choices listed in full up to this number
 
 
 class PicturaError(Exception):
-    """Base of everything Pictura raises on purpose."""
+    """Base of everything Pictura raises on purpose.
+
+    pictures: those that were made all the same, where `generate` was to make several.
+    """
 
     exit_code = 1
     http_status = 500
+    pictures: Sequence[Any] = ()
 
 
 class InputError(PicturaError):

@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
@@ -26,7 +26,7 @@ from pictura.options import Option
 from pictura.picture import Event, Failure, Picture, Preview, Step
 from pictura.providers import Provider, Reply, adrive, retry_after
 from pictura.providers._http import Pool
-from pictura.providers._surplus import Surplus
+from pictura.providers._surplus import Surplus, kept
 from pictura.workers import Deadline, LoopThread, Told, Workers
 
 __all__ = ["Drawing", "Elsewhere", "Remote"]
@@ -111,7 +111,7 @@ class Remote:
             if broken is not None:
                 raise broken
         finally:
-            ended = asyncio.run_coroutine_threadsafe(self._ended(run, loop), loop)
+            ended = asyncio.run_coroutine_threadsafe(self._ended(run, loop, told.rest), loop)
             if threading.current_thread() is not self._background().thread:  # where garbage may be collected
                 ended.result()
 
@@ -161,7 +161,7 @@ class Remote:
             if broken is not None:
                 raise broken
         finally:
-            await self._ended(run, asyncio.get_running_loop())
+            await self._ended(run, asyncio.get_running_loop(), lambda: told)
 
     def _jobs(self, items: Iterator[Item], together: int) -> Iterator[Job]:
         """Items in the groups that the provider makes with one request."""
@@ -185,8 +185,12 @@ class Remote:
             self._total,
         )
 
-    async def _ended(self, run: Workers[Job], loop: asyncio.AbstractEventLoop) -> None:
+    async def _ended(
+        self, run: Workers[Job], loop: asyncio.AbstractEventLoop, rest: Callable[[], Iterable[Event | None]]
+    ) -> None:
         await run.end()
+        if untaken := [event for event in rest() if isinstance(event, Picture)]:
+            _log.warning("%s: %s", self.provider.name, await asyncio.to_thread(kept, untaken))
         await self.leave(loop)
 
     # Connections
@@ -345,6 +349,18 @@ class Elsewhere:
     def digest(self) -> str | None:
         """Nobody here knows the weights."""
         return None
+
+    def __reduce__(self) -> Any:
+        raise PresetError(
+            f"{self._model.name} is a remote model, which may hold a key, and no pickle does; "
+            "call from_preset where it is used"
+        )
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self
+
+    def __copy__(self) -> Any:
+        return self
 
     def summary(self, print_fn: Callable[[str], object] = print) -> None:
         """Tell what is known of the model."""

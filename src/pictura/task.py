@@ -165,7 +165,8 @@ class TextToImage(Learner):
         picture records. progress: show a bar on standard error; by default on a terminal only.
         on_step: called with each `Step`. `more`: see `stream`.
 
-        Raises the error of the first picture that could not be made; `stream` gives its neighbours.
+        Raises the error of the first picture that could not be made; its `pictures` are the others, which
+        `stream` gives as they come.
         """
         collected = Collected(on_step)
         events = self.stream(inputs, num_steps, guidance_scale, seed, **more)

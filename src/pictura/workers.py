@@ -125,6 +125,12 @@ class Told(Generic[T]):
             self.here.extend(self._queue.get())
         return self.here.popleft()
 
+    def rest(self) -> list[T]:
+        """What nobody has taken. To be called in the loop's thread, when that has ended at both sides."""
+        while not self._queue.empty():
+            self.here.extend(self._queue.get())
+        return [*self.here, *self._turn]
+
     def _hand_over(self) -> None:
         self._queue.put(self._turn)
         self._turn, self._last = [], self._loop.time()

@@ -220,10 +220,12 @@ class Collected:
             self._on_step(event)
 
     def result(self, single: bool) -> Picture | Pictures:
+        pictures = Pictures([self._pictures[index] for index in sorted(self._pictures)])
         if self._failures:
-            raise self._failures[min(self._failures)].error
-        pictures = [self._pictures[index] for index in sorted(self._pictures)]
-        return pictures[0] if single else Pictures(pictures)
+            error = self._failures[min(self._failures)].error
+            error.pictures = pictures
+            raise error
+        return pictures[0] if single else pictures
 
 
 def file_name(picture: Picture, suffix: str = ".png") -> str:

@@ -146,7 +146,10 @@ def decoded(content: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ProviderError("a picture of far more pixels than are read", again=False) from None
     except Exception:  # PIL's readers raise whatever the damage leads to
-        raise ProviderError(f"{len(content)} bytes of {_kind(content)} in place of a picture") from None
+        words = text_of(Reply(200, {}, content)) if _kind(content) == "JSON" else ""
+        raise ProviderError(
+            f"{len(content)} bytes of {_kind(content)} in place of a picture{f': {words}' if words else ''}"
+        ) from None
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -46,6 +46,11 @@ class Call:
     beside: Beside | None = field(default=None, repr=False)
 
     @property
+    def repeatable(self) -> bool:
+        """Whether to make it twice does no more than to make it once."""
+        return self.method not in ("POST", "PATCH") or "idempotency-key" in self.headers
+
+    @property
     def place(self) -> str:
         """The address without user and query, which may hold keys."""
         return _place(self.url)
@@ -149,7 +154,8 @@ def retried(
     Between two tries it waits as long as Retry-After asks, and otherwise a random time below `pause`, which
     doubles each time up to `longest` (full jitter: many that fail together do not come back together). A
     server that asks for more than `patience` seconds is not waited for. Returns the last reply; raises the
-    last ProviderError when no answer came.
+    last ProviderError when no answer came. One whose answer did not come in time may still be at work: it is
+    asked again only where that makes and bills nothing twice.
     """
     for attempt in range(1, attempts + 1):
         asked = None

@@ -96,7 +96,9 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
 
 def unreachable(call: Call, error: Exception) -> ProviderError:
     """Says where and how it failed, and not the query, which may hold a key."""
+    late = type(error).__name__ == "ReadTimeout"
     return ProviderError(
         f"no answer from {call.method} {call.place} ({type(error).__name__}); "
-        "check the address and the network"
+        "check the address and the network",
+        again=call.repeatable or not late,
     )

@@ -141,13 +141,12 @@ class Pool:
         """Send a call and read the headers of its answer. ProviderError where there is none."""
         target = target_of(call.url, call.place)
         content = call.body or b""
-        head = _head(call, target, len(content))
         key = target._replace(path="")
         while True:
             connection, used = await self._connection(key, call)
             answer = Answer(self, connection, call, key)
             try:
-                connection.write(head + content)
+                connection.write(_head(call, target, len(content)) + content)  # no variable: keys are in it
                 await answer.begin()
                 if self._heard is not None:
                     self._heard(answer.status, answer.headers)
@@ -245,7 +244,8 @@ class _Connection(asyncio.Protocol):
         if len(self.buffer) == before and not self.closed:
             raise ProviderError(
                 f"no answer from {call.method} {call.place} (ReadTimeout after {call.timeouts[1]:g} s); "
-                "allow it more time or check the network"
+                "allow it more time or check the network",
+                again=call.repeatable,
             )
         return len(self.buffer) > before
 

@@ -57,17 +57,13 @@ class Images(Service):
 
     def run(self, request: Request, count: int = 1, *, previews: bool = False) -> Flow[list[Picture]]:
         call = self._call(request, count, previews and count == 1)
-        found: list[Found] | None = None
+        answer: object = None
         if call.stream:
-            try:
-                found = yield from found_in_stream(self, call)
-            except ProviderError as error:
-                if not error.again or error.status is not None:
-                    raise
-                call = self._call(request, count, False)  # the stream was cut: ask for the whole
-        if found is None:
-            found = found_in((yield from self.ask_json(call)))
-        return (yield from self.drawn(request, found, count))
+            found = yield from found_in_stream(self, call)
+        else:
+            answer = yield from self.ask_json(call)
+            found = found_in(answer)
+        return (yield from self.drawn(request, found, count, answer=answer))
 
     def _call(self, request: Request, count: int, previews: bool) -> Call:
         fields: dict[str, Any] = {"model": self.model} if self.model else {}
@@ -116,9 +112,21 @@ def _found(entry: Mapping[str, Any]) -> Found:
 def found_in_stream(service: Service, call: Call) -> Flow[list[Found]]:
     """The picture of a streamed answer; each partial one is told as a Preview.
 
-    ProviderError where the stream ends without a picture. A server that does not stream may answer at once.
+    ProviderError where the stream ends without a picture. One that was cut is asked for once more, with the
+    same idempotency key, unless nothing is to be tried again. A server that does not stream may answer at
+    once.
     """
-    reply: Reply = yield from service.ask(call)
+    for last in (service.max_retries == 0, True):
+        reply = yield from service.ask(call)
+        try:
+            return (yield from _completed(service, reply))
+        except ProviderError as error:
+            if last or not error.again:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _completed(service: Service, reply: Reply) -> Flow[list[Found]]:
     if "json" in reply.headers.get("content-type", ""):
         whole = Reply(reply.status, reply.headers, (yield from rest_of_answer()))
         return found_in(service.json(whole))

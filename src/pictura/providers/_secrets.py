@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NoReturn
 
 from pictura.errors import ParameterError
 
@@ -17,7 +18,7 @@ _STARRED = re.compile(r"[^\s'\"]{2,}\*{3,}[^\s'\",;]*")  # how services shorten 
 
 
 class Secret:
-    """A key. Its repr and str do not show it; `reveal` does."""
+    """A key. Its repr and str do not show it, and no pickle holds it; `reveal` does."""
 
     __slots__ = ("_value",)
 
@@ -46,14 +47,42 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise ParameterError(
+            "a key is not written into a pickle; open the model again where it is used", parameter="api_key"
+        )
+
 
 def redacted(text: str, secrets: Iterable[Secret]) -> str:
-    """`text` without the secrets, also percent-encoded, in base64 or shortened with stars."""
+    """`text` without the secrets, also as encodings spell them, or shortened with stars."""
     for secret in secrets:
         value = secret.reveal()
-        if len(value) < 4:  # nobody's key; taking it out would take words apart
-            continue
-        encoded = base64.b64encode(value.encode()).decode().rstrip("=")
-        for form in {value, quote(value, safe=""), quote_plus(value), encoded}:
-            text = text.replace(form, _HIDDEN)
+        if len(value) >= 4:  # a shorter one is nobody's key; taking it out would take words apart
+            text = _forms(value).sub(_HIDDEN, text)
     return _STARRED.sub(_HIDDEN, text)
+
+
+@lru_cache(100)
+def _forms(value: str) -> re.Pattern[str]:
+    """A key in any case, its letters as they are or as URLs, JSON and HTML have them; in base64 and hex."""
+    letters = "".join(
+        rf"(?:\\?{re.escape(letter)}|%{ord(letter):02x}|\\u{ord(letter):04x}|&#0*{ord(letter)};|&#x0*{ord(letter):x};)"
+        for letter in value
+    )
+    encoded = "|".join(map(re.escape, (value.encode().hex(), *_in_base64(value))))
+    return re.compile(f"{letters}|{encoded}", re.IGNORECASE)
+
+
+def _in_base64(value: str) -> Iterator[str]:
+    """What base64 of a text with `value` anywhere in it has for sure, in both alphabets."""
+    for before in range(3):  # bytes of the neighbours in the first group of three
+        plain = base64.b64encode(bytes(before) + value.encode()).decode()
+        first, last = (0, 2, 3)[before], (before + len(value)) * 8 // 6
+        yield plain[first:last]
+        yield plain[first:last].replace("+", "-").replace("/", "_")

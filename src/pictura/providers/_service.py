@@ -1,28 +1,23 @@
-"""What the providers of this package share: address, key, retries, polling, pictures and refusals.
+"""What the providers of this package share: what a request may say, and pictures out of answers.
 
 A service is a class over `Service` that says where it is, which keys it knows, what it can pass on, and how
-a request becomes calls. Everything that a user reads of a service's own words goes through `error` or
-`shown`, which take the keys out.
+a request becomes calls.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
-from urllib.parse import urljoin, urlsplit
 
 from PIL import Image
 
-from pictura.errors import ParameterError, ProviderError, shown
+from pictura.errors import ParameterError, ProviderError
 from pictura.options import Option
 from pictura.picture import Failure, Picture
-from pictura.providers._addresses import is_private_name
-from pictura.providers._bodies import decoded, from_base64, rest_of_answer, text_of
-from pictura.providers._calls import AGAIN, Call, Flow, Reply, Wait, Work, retried
-from pictura.providers._secrets import Secret, redacted
-from pictura.providers._settings import address, number, origin, timeouts
+from pictura.providers._asking import Asking
+from pictura.providers._bodies import decoded, from_base64, said
+from pictura.providers._calls import Flow, Work
 from pictura.request import MAX_SEED, Request
 
 __all__ = ["Found", "Service"]
@@ -30,74 +25,17 @@ __all__ = ["Found", "Service"]
 _AWAY = 200_000  # bytes of a picture's file from which on it is decoded off the event loop
 # What services call the number of pictures, or of pieces of an answer: that is for us to say.
 _COUNTS = frozenset({"n", "n_iter", "batch_size", "num_outputs", "numberOfImages", "sampleCount", "stream"})
-_HINTS = {
-    401: "check the key",
-    402: "the account has no credit left",
-    403: "check the key and what it may use",
-    404: "check the model's name and base_url",
-    413: "give smaller pictures",
-    429: "lower concurrency or rate, or try later",
-}
 
 
-class Service:
-    """A remote model. timeout: seconds to connect, for the server to say something, and in all.
+class Service(Asking):
+    """A remote model: how it is asked, see `Asking`, and what it can be asked for."""
 
-    max_retries: further tries of a call that failed for a reason that may go away. concurrency: requests at
-    once. rate: requests begun a second, at most. The key comes from `api_key` or from one of the environment
-    variables in `keys`; a service at an address of one's own may do without.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]  # as messages call it
     parameters: frozenset[str]  # of the common ones; with "seed" where the service takes one
     options: ClassVar[Mapping[str, Option]] = {}
     passes_on: ClassVar[bool] = True  # whether options that are not listed are sent as they are
-    base: ClassVar[str] = ""
-    keys: ClassVar[tuple[str, ...]] = ()
-    needs_key: ClassVar[bool] = True  # at its own address
-    at_once: ClassVar[int] = 8  # requests, unless the user says another number
-    siblings: ClassVar[tuple[str, ...]] = ()  # domains of the service beside the base's host
     max_seed: ClassVar[int] = 2**32 - 1
     seeded: ClassVar[bool] = True  # whether a seed is drawn where none is given
     previews: ClassVar[bool] = False  # whether `run` takes previews=True
-
-    def __init__(
-        self,
-        model: str = "",
-        *,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        timeout: float | Sequence[float] | None = None,
-        max_retries: int = 3,
-        concurrency: int | None = None,
-        rate: float | None = None,
-    ) -> None:
-        self.model = model
-        self.base_url = address(base_url or self.base, self.title)
-        self.own = base_url is None or self.base_url == self.base.rstrip("/")
-        self.timeout = timeouts(timeout)
-        self.max_retries = number("max_retries", max_retries, 0, 100)
-        self.concurrency = number(
-            "concurrency", self.at_once if concurrency is None else concurrency, 1, 10_000
-        )
-        self.rate = None if rate is None else float(number("rate", rate, 0.001, 1e6, float))
-        self.who = self.title if self.own or not self.base else f"the server at {self.base_url}"
-        self._private = is_private_name(urlsplit(self.base_url).hostname or "")
-        given = api_key or next(filter(None, map(os.environ.get, self.keys)), None)
-        self._key = None if given is None else Secret(given)
-        if self._key is None and self.own and self.needs_key:
-            raise ParameterError(
-                f"{self.title} needs a key; give api_key or set {' or '.join(self.keys)}", parameter="api_key"
-            )
-        if self._key is not None and self.base_url.startswith("http://") and not self._private:
-            raise ParameterError(
-                f"base_url {shown(self.base_url)} would carry the key unencrypted; use https",
-                parameter="base_url",
-            )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.model!r} at {self.base_url}>"
 
     def check(self, request: Request) -> None:
         """ParameterError, naming what is allowed, before anything is sent."""
@@ -111,118 +49,18 @@ class Service:
                 parameter=name,
             )
 
-    def headers(self) -> dict[str, str]:
-        """What goes with every call to the service, the key among it, and to nobody else."""
-        return {} if self._key is None else {"authorization": f"Bearer {self._key.reveal()}"}
-
     def per_call(self, request: Request) -> int:
         """How many pictures of a request `run` can make together, with the seeds that follow."""
         return 1
 
-    # Calls
-
-    def call(self, method: str, where: str, **more: Any) -> Call:
-        """A call to the service: `where` is a path under the base or a full address that the service gave."""
-        url = where if "://" in where else f"{self.base_url}/{where.lstrip('/')}"
-        headers = {"accept": "application/json", **(self.headers() if self._trusted(url) else {})}
-        headers |= more.pop("headers", {})
-        more.setdefault("public", not self._private and not self._trusted(url))
-        return Call(method, url, headers, timeout=self.timeout[:2], **more)
-
-    def ask(self, call: Call) -> Flow[Reply]:
-        """The answer to a call that succeeded, after retries; ProviderError for anything else.
-
-        A redirection is followed only within the service, and never with the key to anyone else.
-        """
-        for _ in range(4):
-            reply = yield from retried(call, attempts=self.max_retries + 1)
-            where = reply.headers.get("location")
-            if not 300 <= reply.status < 400 or where is None:
-                break
-            url = urljoin(call.url, where)
-            if origin(url) != origin(call.url) or (reply.status not in (307, 308) and call.method != "GET"):
-                host = urlsplit(url).hostname or "another address"
-                raise self.error(f"sends its callers on to {host}; give the right base_url", reply.status)
-            call = replace(call, url=url)
-        if not reply.ok:
-            if call.stream:
-                reply = replace(reply, content=(yield from rest_of_answer()))
-            raise self.refused(reply)
-        return reply
-
-    def json(self, reply: Reply) -> Any:
-        """The body as JSON; ProviderError when it is none."""
-        try:
-            return reply.json()
-        except ProviderError:
-            kind, size = reply.headers.get("content-type", "no content type"), len(reply.content)
-            raise self.error(
-                f"answered with {size} bytes of {shown(kind)} that are not JSON; check base_url", reply.status
-            ) from None
-
-    def ask_json(self, call: Call) -> Flow[Mapping[str, Any]]:
-        """`ask` for an answer that is a JSON object."""
-        reply = yield from self.ask(call)
-        body = self.json(reply)
-        if not isinstance(body, dict):
-            raise self.error(f"answered {shown(body)} where an object was expected; check base_url")
-        return body
-
-    def follow(self, call: Call, done: Callable[[Mapping[str, Any]], bool]) -> Flow[Mapping[str, Any]]:
-        """Ask again and again, with growing pauses, until `done` is true of the answer. Returns it."""
-        pause, waited = 0.3, 0.0
-        while True:
-            body = yield from self.ask_json(call)
-            if done(body):
-                return body
-            if waited > self.timeout[2]:
-                raise self.error(f"is not done after {self.timeout[2]:g} s; allow it more time")
-            yield Wait(pause)
-            waited, pause = waited + pause, min(pause * 1.4, 5.0)
-
-    def fetch(self, url: object) -> Flow[bytes]:
-        """The file at an address that the service gave: the key goes along only if it is the service's own.
-
-        ProviderError where the address is one that a service has no business to name.
-        """
-        if isinstance(url, str) and url.startswith("data:"):
-            return from_base64(url)
-        if not isinstance(url, str) or not url:
-            raise self.error("named no address for the picture")
-        where = urljoin(f"{self.base_url}/", url)
-        for _ in range(4):
-            if urlsplit(where).scheme not in ("http", "https"):
-                raise self.error("named an address for the picture that is no http address")
-            if self.base_url.startswith("https") and not where.startswith("https"):
-                raise self.error("named an address for the picture that is not encrypted")
-            same = origin(where) == origin(self.base_url)
-            headers = {"accept": "image/*", **(self.headers() if same else {})}
-            call = Call("GET", where, headers, timeout=self.timeout[:2], public=not (same or self._private))
-            reply = yield from retried(call, attempts=self.max_retries + 1)
-            if not 300 <= reply.status < 400 or "location" not in reply.headers:
-                break
-            where = urljoin(where, reply.headers["location"])
-        if not reply.ok:
-            raise self.error(f"made a picture that cannot be fetched ({reply.status})", reply.status)
-        return reply.content
-
-    def _trusted(self, url: str) -> bool:
-        """Whether the key may go there: to the base's own origin, and to other hosts of the service."""
-        if origin(url) == origin(self.base_url):
-            return True
-        host = urlsplit(url).hostname or ""
-        return url.startswith("https://") and any(
-            host == domain or host.endswith(f".{domain}") for domain in self.siblings
-        )
-
-    # Pictures
-
-    def drawn(self, request: Request, found: Sequence[Found], count: int = 1) -> Flow[list[Picture]]:
+    def drawn(
+        self, request: Request, found: Sequence[Found], count: int = 1, *, answer: object = None
+    ) -> Flow[list[Picture]]:
         """The pictures that an answer holds or names, each told the moment it is there.
 
         One that cannot be had is told as a Failure, since its neighbours are paid for; ProviderError where
-        there is none at all. What is there beyond the `count` that were asked for comes first, so that the
-        others can say so; what would have to be fetched is fetched after them.
+        there is none at all, with what the `answer` says. What is there beyond the `count` that were asked
+        for comes first, so that the others can say so; what would have to be fetched is fetched after them.
         """
         made, failed = [], []
 
@@ -245,7 +83,9 @@ class Service:
                 made.append(picture)
                 yield picture
         if not made:
-            raise failed[0].error if failed else self.error("answered without a picture")
+            words = said(answer)
+            nothing = self.error(f"answered without a picture{f': {words}' if words else ''}")
+            raise failed[0].error if failed else nothing
         yield from failed
         return made
 
@@ -255,6 +95,7 @@ class Service:
         def read() -> Image.Image:
             return decoded(from_base64(content) if isinstance(content, str) else content)
 
+        damaged = None
         try:
             if len(content) > _AWAY:
                 work = Work(read)
@@ -263,7 +104,9 @@ class Service:
             else:
                 image = read()
         except ProviderError as error:
-            raise self.error(f"answered with {error}") from None
+            damaged = self.error(f"answered with {error}")
+        if damaged is not None:  # raised here, so that it does not carry the service's words as they came
+            raise damaged
         notes = [self.shown(note) for note in entry.notes if note]
         changes: dict[str, Any] = {}
         seed = entry.seed
@@ -281,29 +124,6 @@ class Service:
         if changes:
             request = request.amended(**changes)
         return Picture(image=image, request=request, notes=tuple(notes), index=index)
-
-    # Words
-
-    def shown(self, text: object, limit: int = 500) -> str:
-        """Words of the service on one line, cut, and without keys."""
-        plain = redacted(str(text), [] if self._key is None else self._key.parts())
-        plain = " ".join(plain.encode("utf-8", "replace").decode().replace("\0", " ").split())
-        return plain if len(plain) <= limit else plain[: limit - 3] + "..."
-
-    def error(self, what: str, status: int | None = None, again: bool = True) -> ProviderError:
-        """`what` the service did, as an error without keys."""
-        return ProviderError(f"{self.who} {self.shown(what)}", status=status, again=again)
-
-    def refused(self, reply: Reply) -> ProviderError:
-        """What an answer that is no success says, and what to do about it."""
-        words = self.shown(self.reason(reply), 300).rstrip(".")
-        hint = _HINTS.get(reply.status, "try later" if reply.status in AGAIN else "change the request")
-        said = f": {words}" if words else ""
-        return self.error(f"refused with {reply.status}{said}; {hint}", reply.status)
-
-    def reason(self, reply: Reply) -> str:
-        """The service's own words in an answer that is no success."""
-        return text_of(reply)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ class Automatic1111(Service):
     base: ClassVar[str] = "http://127.0.0.1:7860"
     keys: ClassVar[tuple[str, ...]] = ("AUTOMATIC1111_AUTH",)
     needs_key: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
     at_once: ClassVar[int] = 1  # it draws one after the other
     max_seed: ClassVar[int] = 2**32 - 3
     previews: ClassVar[bool] = True
@@ -63,7 +64,7 @@ class Automatic1111(Service):
         path = "txt2img" if "init_images" not in body else "img2img"
         beside = None if self.concurrency > 1 else self._progress(previews)
         answer = yield from self.ask_json(self.call("POST", f"sdapi/v1/{path}", json=body, beside=beside))
-        return (yield from self.drawn(request, _found(answer, request), count))
+        return (yield from self.drawn(request, _found(answer, request), count, answer=answer))
 
     def reason(self, reply: Reply) -> str:
         try:

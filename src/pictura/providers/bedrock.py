@@ -86,8 +86,6 @@ class Bedrock(Service):
         answer = yield from self.ask_json(self._signed(call))
         images, seeds = entries(answer.get("images")), entries(answer.get("seeds"))
         reasons = entries(answer.get("finish_reasons"))
-        if not images and answer.get("error"):
-            raise self.error(f"drew nothing: {answer['error']}")
         found = [
             Found(
                 content=image,
@@ -96,7 +94,7 @@ class Bedrock(Service):
             )
             for index, image in enumerate(images or [None] * len(reasons))
         ]
-        return (yield from self.drawn(request, found))
+        return (yield from self.drawn(request, found, answer=answer))
 
     def _signed(self, call: Call) -> Call:
         if self._key is None or ":" not in self._key.reveal():

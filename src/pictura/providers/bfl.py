@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pictura.options import Option
 from pictura.picture import Picture
-from pictura.providers._bodies import members
+from pictura.providers._bodies import members, said
 from pictura.providers._calls import Flow
 from pictura.providers._sent import IMAGE, MASK, attached, options_of
 from pictura.providers._service import Found, Service
@@ -44,7 +44,7 @@ class BFL(Service):
             self.call("GET", str(where)), lambda body: body.get("status") not in _PENDING
         )
         result, status = members(answer.get("result")), answer.get("status")
-        reason = None if status == "Ready" else str(status)
+        reason = None if status == "Ready" else " ".join(filter(None, (str(status), said(answer))))
         found = Found(url=result.get("sample"), seed=result.get("seed"), reason=reason)
         return (yield from self.drawn(request, [found]))
 

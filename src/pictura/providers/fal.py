@@ -47,8 +47,8 @@ class Fal(Service):
                 yield Undo(self.call("PUT", str(cancel)))
             status = self.call("GET", str(status_url))
             yield from self.follow(status, lambda body: body.get("status") not in ("IN_QUEUE", "IN_PROGRESS"))
-            answer = yield from self.ask_json(self.call("GET", str(response_url)))
-        return (yield from self.drawn(request, _found(answer)))
+            answer = yield from self.ask_json(self.call("GET", str(response_url)), paid=True)
+        return (yield from self.drawn(request, _found(answer), answer=answer))
 
     def _body(self, request: Request) -> dict[str, Any]:
         width, height = request.size or (None, None)

@@ -73,7 +73,7 @@ class Google(Service):
         where = f"models/{quote(self.model)}:{self.method}"
         answer = yield from self.ask_json(self.call("POST", where, json=body))
         found = _predicted(answer) if self.method == "predict" else _generated(answer)
-        return (yield from self.drawn(request, found, count))
+        return (yield from self.drawn(request, found, count, answer=answer))
 
     def _words(self, request: Request, aspect: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
         parts: list[dict[str, Any]] = [{"text": request.prompt}]
@@ -82,7 +82,7 @@ class Google(Service):
             parts.append({"inlineData": {"mimeType": "image/png", "data": data}})
         config: dict[str, Any] = {"responseModalities": ["IMAGE"], **more}
         if aspect is not None:
-            config["imageConfig"] = {"aspectRatio": aspect}
+            config["imageConfig"] = {**members(config.get("imageConfig")), "aspectRatio": aspect}
         return {"contents": [{"parts": parts, "role": "user"}], "generationConfig": config}
 
 

@@ -36,6 +36,7 @@ class HuggingFace(Service):
     }
     base: ClassVar[str] = "https://router.huggingface.co"
     keys: ClassVar[tuple[str, ...]] = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    needs_model: ClassVar[bool] = False  # an endpoint has one
 
     def __init__(
         self, model: str = "", *, provider: str | None = None, provider_model: str = "", **settings: Any
@@ -81,7 +82,7 @@ class HuggingFace(Service):
         if route.follow is not None and (later := route.follow(answer)) is not None:
             poll = self.call("GET", f"{self.provider}{later}", headers=dict(route.headers))
             answer = yield from self.follow(poll, lambda body: route.done(body))
-        return (yield from self.drawn(request, route.read(answer)))
+        return (yield from self.drawn(request, route.read(answer), answer=answer))
 
     def _mapping(self) -> Flow[str]:
         """What the provider calls the model."""

@@ -20,6 +20,7 @@ class OpenAI(Images):
     title: ClassVar[str] = "OpenAI"
     base: ClassVar[str] = "https://api.openai.com/v1"
     keys: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+    needs_model: ClassVar[bool] = False  # there is one that the service takes by itself
 
     def __init__(self, model: str = "", **settings: Any) -> None:
         super().__init__(model, **settings)

@@ -60,6 +60,7 @@ class Pictura(Service):
     base: ClassVar[str] = "http://127.0.0.1:8000"
     keys: ClassVar[tuple[str, ...]] = ("PICTURA_API_KEY",)
     needs_key: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
     at_once: ClassVar[int] = 16  # it draws them together
     max_seed: ClassVar[int] = 2**63 - 1
     previews: ClassVar[bool] = True

@@ -50,13 +50,11 @@ class Replicate(Service):
             prediction = yield from self.follow(
                 self.call("GET", str(again)), lambda body: body.get("status") not in _PENDING
             )
-        if prediction.get("status") != "succeeded":
-            raise self.error(
-                f"{prediction.get('status')}: {said(prediction.get('error')) or 'no reason given'}"
-            )
-        output = prediction.get("output")
+        output, status = prediction.get("output"), prediction.get("status")
+        if status in ("failed", "canceled", "aborted"):
+            raise self.error(f"{status}: {said(prediction.get('error')) or 'no reason given'}")
         found = output if isinstance(output, list) else [output] if output else []
-        return (yield from self.drawn(request, [Found(url=url) for url in found]))
+        return (yield from self.drawn(request, [Found(url=url) for url in found], answer=prediction))
 
     def _input(self, request: Request) -> dict[str, Any]:
         width, height = request.size or (None, None)

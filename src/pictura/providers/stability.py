@@ -62,8 +62,9 @@ class Stability(Service):
         answer = yield from self.ask_json(self.call("POST", where, content=content, headers=headers))
         finished = answer.get("finish_reason", "SUCCESS")
         reason = None if finished == "SUCCESS" else str(finished)
-        found = Found(content=answer.get("image"), seed=answer.get("seed"), reason=reason)
-        return (yield from self.drawn(request, [found]))
+        drawing = answer.get("image")
+        found = [Found(content=drawing, seed=answer.get("seed"), reason=reason)] if drawing or reason else []
+        return (yield from self.drawn(request, found, answer=answer))
 
 
 PROVIDER = Stability

@@ -42,7 +42,7 @@ class Together(Service):
         body |= {name: value for name, value in fields.items() if value is not None}
         body |= options_of(request, "image")
         answer = yield from self.ask_json(self.call("POST", "images/generations", json=body))
-        return (yield from self.drawn(request, found_in(answer)))
+        return (yield from self.drawn(request, found_in(answer), answer=answer))
 
 
 PROVIDER = Together

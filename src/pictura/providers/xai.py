@@ -45,7 +45,7 @@ class XAI(Service):
             body["aspect_ratio"] = ratio(request.size)
         body |= options_of(request)
         answer = yield from self.ask_json(self.call("POST", "images/generations", json=body))
-        return (yield from self.drawn(request, found_in(answer), count))
+        return (yield from self.drawn(request, found_in(answer), count, answer=answer))
 
 
 PROVIDER = XAI

@@ -1,0 +1,211 @@
+"""No lost picture, no doubled bill: what a service has begun is waited for, and what came is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import html
+import pickle
+import threading
+import time
+from urllib.parse import quote
+
+import pytest
+from standins import STANDINS
+
+from loopback import Answer, Loopback, b64, png
+from pictura import Failure, ParameterError, Picture, PresetError, ProviderError, TextToImage, providers
+
+KEY = "wJalr/XUtn+FEMI=K7MDENG@bPxR"  # encodings spell it differently
+
+
+def billed(server):
+    return [asked for asked in server.asked if asked.method == "POST"]
+
+
+@pytest.mark.parametrize("trouble", ["cut", 500, 429, "page"])
+@pytest.mark.parametrize("name", ["replicate", "fal", "bfl", "pictura"])
+def test_a_job_that_was_accepted_is_asked_for_until_it_is_done(name, trouble):
+    """However few tries there are, and nothing is submitted twice."""
+    standin, looks = STANDINS[name], 0
+
+    def answer(asked):
+        nonlocal looks
+        looks += asked.method == "GET"
+        if asked.method == "GET" and looks < 4:
+            kinds = {"cut": Answer(body=b"x" * 100, cut=True), "page": Answer(body=b"<html>busy</html>")}
+            return kinds[trouble] if trouble in kinds else Answer(trouble, b"", {"retry-after": "0.01"})
+        return standin.answer(asked, server)
+
+    with Loopback(answer) as server:
+        assert isinstance(standin.open(name, server, max_retries=0).generate("a cat", seed=3), Picture)
+    assert len(billed(server)) == 1 and not [a for a in server.asked if a.method in ("PUT", "DELETE")]
+
+
+def test_a_job_that_is_refused_is_given_up():
+    def answer(asked):
+        return (
+            STANDINS["bfl"].answer(asked, server) if asked.method == "POST" else Answer(403, {"detail": "no"})
+        )
+
+    with Loopback(answer) as server, pytest.raises(ProviderError, match="refused with 403: no"):
+        STANDINS["bfl"].open("bfl", server).generate("a cat", seed=3)
+    assert len(server.asked) == 2
+
+
+def test_a_picture_is_fetched_again():
+    def answer(asked):
+        if asked.method == "POST":
+            return {"data": [{"url": "/a.png"}]}
+        return Answer(503, b"", {"retry-after": "0.01"}) if len(server.asked) < 4 else png()
+
+    with Loopback(answer) as server:
+        assert isinstance(STANDINS["openai"].open("openai", server, max_retries=0).generate("a cat"), Picture)
+    assert len(billed(server)) == 1
+
+
+@pytest.mark.parametrize(("name", "asks"), [("together", 1), ("stability", 1), ("openai", 3)])
+def test_what_may_still_be_at_work_is_not_begun_twice(name, asks):
+    """An answer that is late is asked for again only with an idempotency key."""
+    held = threading.Event()
+    with Loopback(lambda asked: held.wait(5) and {}) as server:
+        model = STANDINS[name].open(name, server, timeout=(1, 0.2, 9), max_retries=2)
+        with pytest.raises(ProviderError, match="ReadTimeout"):
+            model.generate("a cat")
+        held.set()
+    assert len(server.asked) == asks
+    assert len({asked.headers.get("idempotency-key") for asked in server.asked}) == 1
+
+
+@pytest.mark.parametrize("how", ["generate", "agenerate"])
+def test_the_error_of_one_holds_the_pictures_of_the_others(how):
+    def answer(asked):
+        return (
+            Answer(400, {"error": "no"})
+            if b"bad" in asked.content
+            else STANDINS["openai"].answer(asked, server)
+        )
+
+    prompts = ["a cat", "bad", "a dog"]
+    with Loopback(answer) as server:
+        model = STANDINS["openai"].open("openai", server)
+        with pytest.raises(ProviderError, match="400: no") as caught:
+            model.generate(prompts) if how == "generate" else asyncio.run(model.agenerate(prompts))
+    assert [picture.request.prompt for picture in caught.value.pictures] == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize("how", ["stream", "astream"])
+def test_pictures_that_came_and_were_not_taken_are_kept(how, monkeypatch, tmp_path, caplog):
+    """The caller stops at the first while the others are already here."""
+    monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
+    prompts = [f"cat {n}" for n in range(4)]
+
+    async def stop_early(model):
+        events = model.astream(prompts, batch_size=4)
+        first = await anext(events)
+        await asyncio.sleep(0.4)
+        await events.aclose()
+        return first
+
+    with STANDINS["openai"].serve() as server:
+        model = STANDINS["openai"].open("openai", server, concurrency=4)
+        if how == "astream":
+            first = asyncio.run(stop_early(model))
+        else:
+            events = model.stream(prompts)
+            first = next(events)
+            time.sleep(0.4)
+            events.close()
+    kept = sorted((tmp_path / "surplus").iterdir())
+    assert all(str(path) in caplog.text for path in kept)
+    found = {Picture.open(path).request.prompt for path in kept}
+    assert found == set(prompts) - {first.request.prompt} and len(server.asked) == 4
+
+
+@pytest.mark.parametrize("name", sorted(set(STANDINS) - {"pictura"}))
+def test_what_a_service_says_in_place_of_a_picture_is_told(name):
+    with Loopback(lambda asked: {"error": {"message": "not this word"}}) as server:
+        with pytest.raises(ProviderError, match="not this word"):
+            STANDINS[name].open(name, server).generate("a cat")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(STANDINS) - {"openai", "huggingface", "automatic1111", "pictura"})
+)
+def test_a_service_without_a_model_is_refused(name):
+    with pytest.raises(ParameterError, match=f"there is no model .*; give {name}://MODEL"):
+        TextToImage.from_preset(f"{name}://", api_key=STANDINS[name].key, base_url="http://127.0.0.1:9")
+
+
+# Keys
+
+
+def test_no_pickle_holds_a_key():
+    with STANDINS["openai"].serve() as server:
+        model = STANDINS["openai"].open("openai", server)
+        with pytest.raises(PresetError, match="no pickle does; call from_preset"):
+            pickle.dumps(model)
+        with pytest.raises(ParameterError, match="not written into a pickle"):
+            pickle.dumps(model.provider)
+        for other in (copy.copy(model), copy.deepcopy(model)):
+            assert isinstance(other.generate("a cat"), Picture)
+
+
+@pytest.mark.parametrize("form", [
+    KEY, KEY.lower(), quote(KEY), quote(KEY, safe=""), quote(KEY, safe="").replace("%2F", "%2f"),
+    KEY.replace("/", "\\/"), "".join(f"\\u{ord(letter):04x}" for letter in KEY), html.escape(KEY),
+    KEY.replace("/", "&#x2F;").replace("+", "&#43;"), KEY.encode().hex(),
+    *(base64.b64encode(f"{start}{KEY}{end}".encode()).decode()
+      for start in ("", "x:", "Bearer ") for end in ("", "&")),
+    base64.urlsafe_b64encode(KEY.encode()).decode(),
+])  # fmt: skip
+def test_an_echoed_key_is_taken_out_however_it_is_spelled(form):
+    with Loopback(lambda asked: Answer(401, {"error": {"message": f"who is {form}, pray?"}})) as server:
+        model = TextToImage.from_preset(f"openai+{server.url}/v1#m", api_key=KEY, max_retries=0)
+        with pytest.raises(ProviderError) as caught:
+            model.generate("a cat")
+    told = str(caught.value)
+    assert "***" in told and "who is" in told and "pray?" in told
+    assert form[4:-4] not in told and KEY[4:-4] not in told
+
+
+@pytest.mark.parametrize("name", providers.names())
+def test_no_frame_of_a_traceback_holds_a_key(name):
+    """Tools that show the local variables of a traceback show no key."""
+    standin = STANDINS[name]
+    key = standin.key.rpartition(":")[2]
+    for answer in (
+        Answer(500, {"error": "no"}),
+        Answer(body=b"x" * 100, cut=True),
+        Answer(body=b"no picture"),
+    ):
+        with Loopback(lambda asked, answer=answer: answer) as server:
+            with pytest.raises(ProviderError) as caught:
+                standin.open(name, server).generate("a cat")
+        for frame in frames(caught.value):
+            assert key not in repr(frame.f_locals), frame
+    with pytest.raises(ProviderError) as caught:  # nobody is there
+        standin.open(name, server).generate("a cat")
+    assert not [frame for frame in frames(caught.value) if key in repr(frame.f_locals)]
+
+
+def frames(error):
+    """Those of the package, of an error and of what led to it."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if "pictura" in trace.tb_frame.f_globals["__name__"]:
+                yield trace.tb_frame
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+
+
+def test_failures_are_told_beside_the_pictures_of_a_job():
+    with Loopback(lambda asked: {"data": [{"b64_json": b64()}, {"b64_json": "!!!"}]}) as server:
+        told = list(STANDINS["openai"].open("openai", server).stream("a cat", num_images=3))
+    assert [type(event) for event in sorted(told, key=lambda event: event.index)] == [
+        Picture,
+        Failure,
+        Failure,
+    ]
