@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from standins import STANDINS
@@ -183,26 +185,6 @@ def test_signatures_are_those_of_the_published_examples(method, signature):
     assert call.headers["authorization"].endswith(f"SignedHeaders=host;x-amz-date, Signature={signature}")
 
 
-@pytest.mark.parametrize("token", [None, "session/token+=="])
-def test_signatures_are_botocores(token, monkeypatch):
-    auth = pytest.importorskip("botocore.auth")
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    url = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.nova-canvas-v1%3A0/invoke"
-    content, headers = b'{"taskType": "TEXT_IMAGE"}', {"content-type": "application/json"}
-    now = datetime.now(UTC)
-    monkeypatch.setattr(auth, "get_current_datetime", lambda **_: now, raising=False)
-    request = AWSRequest("POST", url, headers=headers, data=content)
-    request.context["timestamp"] = now.strftime("%Y%m%dT%H%M%SZ")
-    auth.SigV4Auth(Credentials(KEY["access"], KEY["secret"], token), "bedrock", "eu-west-1").add_auth(request)
-    theirs = request.headers
-    then = datetime.strptime(theirs["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    call = Call("POST", url, headers, content=content)
-    ours = signed(call, **{**KEY, "region": "eu-west-1"}, token=token, service="bedrock", now=then)
-    assert ours.headers["authorization"] == theirs["Authorization"]
-
-
 @pytest.mark.parametrize("model", ["black-forest-labs/flux-schnell", "somebody/dream:" + 64 * "a"])
 def test_replicate(model):
     from replicate.client import Client
@@ -246,3 +228,79 @@ def test_together():
     assert (server.asked[0].method, server.asked[0].path) == (server.asked[1].method, server.asked[1].path)
     for name in ("authorization", "content-type"):
         assert server.asked[0].headers[name] == server.asked[1].headers[name]
+
+
+# What clients sent that are not installed here, recorded on loopback, each with its version
+
+RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
+
+
+def sent_by(client, call=""):
+    return [
+        each for each in RECORDED if each["client"].startswith(f"{client} ") and each["call"].startswith(call)
+    ]
+
+
+def test_fal():
+    submitted, status, result, cancelled, at_once = sent_by("fal-client")
+    more = {"size": (640, 384), "num_steps": 4, "guidance_scale": 3.5, "seed": 7, "negative_prompts": "fog"}
+    with STANDINS["fal"].serve() as server:
+        STANDINS["fal"].open("fal", server, api_key=SECRET).generate(PROMPT, **more)
+        provider = STANDINS["fal"].open("fal", server).provider
+    ours, *looks, found, _ = server.asked
+    assert (ours.method, ours.path, ours.json) == ("POST", submitted["path"], json.loads(submitted["body"]))
+    assert {(look.method, look.path) for look in looks} == {("GET", status["path"].partition("?")[0])}
+    assert (found.method, found.path) == ("GET", result["path"])
+    assert cancelled["method"] == "PUT" and json.loads(at_once["body"]) == ours.json
+    for asked in (ours, *looks, found):
+        assert asked.headers["authorization"] == submitted["headers"]["authorization"].replace("KEY", SECRET)
+    assert ours.headers["content-type"] == submitted["headers"]["content-type"]
+    assert provider.base.startswith("https://queue.fal.run")
+
+
+def test_gemini(tmp_path):
+    plain, edit = sent_by("google-genai")
+    (tmp_path / "in.png").write_bytes(png())
+    with STANDINS["google"].serve() as server:
+        base = f"{server.url}/v1"
+        model = TextToImage.from_preset("google://gemini-2.5-flash-image", base_url=base, api_key=SECRET)
+        model.generate(PROMPT, aspect_ratio="16:9")
+        model.generate(PROMPT, image=str(tmp_path / "in.png"))
+    for ours, theirs in zip(server.asked, (plain, edit), strict=True):
+        assert (ours.method, ours.path) == (theirs["method"], theirs["path"])
+        assert ours.headers["x-goog-api-key"] == theirs["headers"]["x-goog-api-key"].replace("KEY", SECRET)
+        assert ours.headers["content-type"] == theirs["headers"]["content-type"]
+        body = ours.json
+        for part in body["contents"][0]["parts"]:
+            if "inlineData" in part:
+                assert from_base64(part["inlineData"]["data"]).startswith(b"\x89PNG")
+                part["inlineData"] = {"data": "UE5H", "mime_type": part["inlineData"]["mimeType"]}
+        assert body == json.loads(theirs["body"])
+
+
+@pytest.mark.parametrize(
+    "theirs", sent_by("boto3"), ids=lambda each: f"{each['path'].split('/')[2]} {each['call']}"
+)
+def test_bedrock(theirs):
+    """The same address and body, and over the same bytes at the same second the same signature."""
+    body, headers = json.loads(theirs["body"]), theirs["headers"]
+    token = headers.get("x-amz-security-token")
+    parts = [KEY["access"], KEY["secret"], *([token] if token else [])]
+    amazon = "amazon" in theirs["path"]
+    more = {"negative_prompts": "fog", "seed": 7, "size": (640, 384) if amazon else (1344, 756)}
+    model = "amazon.nova-canvas-v1:0" if amazon else "stability.sd3-5-large-v1:0"
+    with Loopback(lambda asked: {"images": [b64()]}) as server:
+        ours = TextToImage.from_preset(
+            f"bedrock://{model}", base_url=server.url, api_key=":".join(parts), region="eu-west-1"
+        )
+        ours.generate(PROMPT, **more, **({"guidance_scale": 3.5} if amazon else {}))
+    (asked,) = server.asked
+    assert (asked.method, asked.path, asked.json) == ("POST", theirs["path"], body)
+    assert asked.headers.get("x-amz-security-token") == token
+    assert asked.headers["accept"] == headers["accept"] == asked.headers["content-type"]
+    then = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    covered = {name: headers[name] for name in ("accept", "content-type")}
+    url, content = f"http://{headers['host']}{theirs['path']}", theirs["body"].encode()
+    call = Call("POST", url, covered, content=content)
+    again = signed(call, **{**KEY, "region": "eu-west-1"}, token=token, service="bedrock", now=then)
+    assert again.headers["authorization"] == headers["authorization"]

@@ -49,10 +49,29 @@ def test_generate_and_replay(tmp_path):
         assert [line["request"]["seed"] for line in lines] == [5, 6]
         picture = Picture.open(tmp_path / lines[0]["file"])
         assert picture.request.num_steps == 4
-        again = pictura_command("replay", lines[0]["file"], "--check", cwd=tmp_path, HF_TOKEN=SECRET)
+        again = ["replay", lines[0]["file"], "--check"]
+        again = pictura_command(*again, "--api-key-env", "HF_TOKEN", cwd=tmp_path, HF_TOKEN=SECRET)
         assert again.returncode == 0, again.stderr
     assert SECRET not in done.stdout + done.stderr + again.stdout + again.stderr
     assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize("where", ["file", "history"])
+def test_a_key_of_the_environment_goes_to_no_address_that_a_picture_names(where, tmp_path):
+    history = {"PICTURA_HISTORY": "on", "PICTURA_HOME": str(tmp_path / "home")}
+    with STANDINS["openai"].serve() as server:
+        words = ["generate", "a cat", "--model", f"openai+{server.url}#m", "--out", "strange.png"]
+        done = pictura_command(*words, cwd=tmp_path, OPENAI_API_KEY="sk-of-someone-else", **history)
+        assert done.returncode == 0, done.stderr
+        words = ["replay", "strange.png", "--out", "again"]
+        if where == "history":
+            found = pictura_command("history", "search", "--json", cwd=tmp_path, **history)
+            words = ["history", "replay", json.loads(found.stdout.splitlines()[0])["id"]]
+        for named in ([], ["--api-key-env", "OPENAI_API_KEY"]):
+            done = pictura_command(*words, *named, cwd=tmp_path, OPENAI_API_KEY=SECRET, **history)
+            assert done.returncode == 0, done.stderr
+    keys = [asked.headers.get("authorization") for asked in server.asked]
+    assert keys == ["Bearer sk-of-someone-else", None, f"Bearer {SECRET}"]
 
 
 def test_pictures_without_seeds_have_names_of_their_own(tmp_path):

@@ -29,6 +29,7 @@ from pictura.cli.histories import (
 )
 from pictura.cli.options import DtypeOption, ShowOption, model_names, number, whole
 from pictura.cli.output import saver
+from pictura.cli.service import KeyOption, settings_again
 from pictura.cli.show import protocol, say, show
 from pictura.errors import InputError, ParameterError, shown
 
@@ -190,8 +191,12 @@ def replay(
     as_json: JsonOption = False,
     database: DatabaseOption = None,
     folder: FolderOption = None,
+    api_key_env: KeyOption = None,
 ) -> int:
-    """Make a picture again and compare every pixel; exit with 1 if any differs."""
+    """Make a picture again and compare every pixel; exit with 1 if any differs.
+
+    Where a server's address made it, no key is sent there unless --api-key-env names it.
+    """
     from pictura.history.replaying import replay as made_again
 
     with opened(database, folder) as history:
@@ -206,7 +211,9 @@ def replay(
     from pictura.cli.replay import tell_replay
     from pictura.task import TextToImage
 
-    model = TextToImage.from_preset(entry.request.model, dtype=dtype, history=False)
+    preset = entry.request.model
+    again = settings_again(preset, api_key_env)
+    model = TextToImage.from_preset(preset, dtype=dtype, history=False, **again)
 
     def draw(then: Picture) -> Picture:
         made: Picture = model.generate(then.request, strict=not then.ignored)

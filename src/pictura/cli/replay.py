@@ -12,6 +12,7 @@ import typer
 from pictura.cli.generate import JsonOption, keep, teller
 from pictura.cli.options import DtypeOption, HistoryOption, LineOption, OverwriteOption, ShowOption
 from pictura.cli.output import saver
+from pictura.cli.service import KeyOption, settings_again
 from pictura.cli.show import say
 from pictura.errors import FileError, shown
 
@@ -35,8 +36,12 @@ def replay(
     as_json: JsonOption = False,
     show_pictures: ShowOption = None,
     history: HistoryOption = True,
+    api_key_env: KeyOption = None,
 ) -> int:
-    """Make a picture again from what its file says."""
+    """Make a picture again from what its file says.
+
+    Where that is a server's address, no key is sent there unless --api-key-env names it.
+    """
     from pictura.picture.metadata import read_metadata
 
     metadata = read_metadata(file)
@@ -49,7 +54,8 @@ def replay(
     from pictura.picture import Picture
     from pictura.task import TextToImage
 
-    model = TextToImage.from_preset(metadata.request.model, dtype=dtype)
+    preset = metadata.request.model
+    model = TextToImage.from_preset(preset, dtype=dtype, **settings_again(preset, api_key_env))
     place = None if history and not check else False
     events = model.stream([metadata.request], strict=not metadata.ignored, history=place)
     if save is not None:

@@ -9,7 +9,14 @@ import typer
 
 from pictura.errors import ParameterError, shown
 
-__all__ = ["ApiOption", "BaseUrlOption", "KeyOption", "described_service", "service_settings"]
+__all__ = [
+    "ApiOption",
+    "BaseUrlOption",
+    "KeyOption",
+    "described_service",
+    "service_settings",
+    "settings_again",
+]
 
 ApiOption = Annotated[
     str | None,
@@ -41,6 +48,19 @@ def service_settings(api: str | None, base_url: str | None, key_variable: str | 
             )
     given = {"api": api, "base_url": base_url, "api_key": key}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def settings_again(preset: str, key_variable: str | None) -> dict[str, Any]:
+    """`service_settings` for a preset that a file or the history names.
+
+    Where it has an address in it, whoever wrote it chose that: no key goes there that is not named now.
+    """
+    from pictura import presets
+
+    settings = service_settings(None, None, key_variable)
+    if "+" in preset.partition("://")[0] and presets.remote(preset) is not None and not settings:
+        settings["api_key"] = ""
+    return settings
 
 
 def described_service(name: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Asking:
 
     max_retries: further tries of a call that failed for a reason that may go away. concurrency: requests at
     once. rate: requests begun a second, at most. The key comes from `api_key` or from one of the environment
-    variables in `keys`; a service at an address of one's own may do without.
+    variables in `keys`; a service at an address of one's own may do without, which "" says.
     """
 
     name: ClassVar[str]
@@ -77,8 +77,8 @@ class Asking:
         self.rate = None if rate is None else float(number("rate", rate, 0.001, 1e6, float))
         self.who = self.title if self.own or not self.base else f"the server at {self.base_url}"
         self._private = is_private_name(urlsplit(self.base_url).hostname or "")
-        given = api_key or next(filter(None, map(os.environ.get, self.keys)), None)
-        self._key = None if given is None else Secret(given)
+        given = next(filter(None, map(os.environ.get, self.keys)), None) if api_key is None else api_key
+        self._key = Secret(given) if given else None
         if self._key is None and self.own and self.needs_key:
             raise ParameterError(
                 f"{self.title} needs a key; give api_key or set {' or '.join(self.keys)}", parameter="api_key"

@@ -27,7 +27,7 @@ def signed(
     if token is not None:
         headers["x-amz-security-token"] = token
     covered = sorted(
-        name for name in headers if name in ("host", "content-type") or name.startswith("x-amz-")
+        name for name in headers if name in ("accept", "content-type", "host") or name.startswith("x-amz-")
     )
     query = sorted(
         (quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parse_qsl(parts.query)
