@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pictura.batch.columns import facts_of
@@ -18,9 +19,10 @@ __all__ = ["Drawn", "failed", "found", "packed"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """Candidate `candidate` of an item: a file and its columns, or why there is none.
+    """Candidate `candidate` of an item: a picture, once `packed` with its file and its columns, or why there
+    is none.
 
-    picture: the same as an image, for those who judge it. stored: it is on the disk already.
+    stored: it is on the disk already.
     """
 
     item: Item
@@ -39,23 +41,28 @@ class Drawn:
         """What it is called in the spool."""
         return self.item.index, self.candidate
 
+    @property
+    def pixels(self) -> int:
+        """What it takes of memory and time, roughly."""
+        return 0 if self.picture is None else math.prod(self.picture.image.size)
+
 
 def failed(item: Item, candidate: int, problem: object) -> Drawn:
     return Drawn(item=item, candidate=candidate, problem=" ".join(str(problem).split()))
 
 
-def packed(item: Item, candidate: int, picture: Picture, *, looks: bool, data: bytes = b"") -> Drawn:
-    """`picture` as it will be stored. looks: with its perceptual hash."""
+def packed(drawn: Drawn, *, looks: bool) -> Drawn:
+    """With its picture as it will be stored. looks: and its perceptual hash."""
+    picture = drawn.picture
+    if picture is None or drawn.facts:
+        return drawn
     content = content_hash(picture.image)
-    return Drawn(
-        item=item,
-        candidate=candidate,
-        data=data or picture.to_bytes(),
-        facts=facts_of(picture, item, content),
+    return replace(
+        drawn,
+        data=drawn.data or picture.to_bytes(),
+        facts=facts_of(picture, drawn.item, content),
         content=content,
         looks=perceptual_hash(picture.image) if looks else None,
-        picture=picture,
-        stored=bool(data),
     )
 
 
@@ -74,4 +81,5 @@ def found(item: Item, candidate: int, data: bytes, *, model_digest: str | None, 
     same = all(made.get(name) == value for name, value in given.items() if name not in picture.ignored)
     if not same or picture.model_digest != model_digest:
         return None
-    return packed(item, candidate, picture, looks=looks, data=data)
+    drawn = Drawn(item=item, candidate=candidate, picture=picture, data=data, stored=True)
+    return packed(drawn, looks=looks)

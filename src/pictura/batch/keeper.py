@@ -9,12 +9,15 @@ know: the next run takes them up, it does not make them again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pictura.batch import outputs
-from pictura.batch.drawn import Drawn, found
+from pictura.batch.drawn import Drawn, found, packed
 from pictura.batch.judge import Judge, Verdict
 from pictura.batch.ledger import DROPPED, FAILED, KEPT, Entry, Ledger
 from pictura.batch.looks import Neighbours
@@ -27,6 +30,8 @@ from pictura.picture import Picture
 
 __all__ = ["Keeper"]
 
+LARGE = 1 << 18  # pixels of a group from which on threads are worth their while
+
 
 class Keeper:
     """Settles pictures in order of their numbers. `keep` is for one thread at a time."""
@@ -38,6 +43,7 @@ class Keeper:
         self._unwritten = {*ledger.reopened(), *(entry.index // (plan.shard or 1) for entry in ledger.late())}
         with told_full(store.out):
             self._spool = Spool(store.spool, self._awaited)
+        self._packers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictura-pack")
         self._open: dict[int, dict[int, Drawn]] = {}  # candidates of items that wait for their others
         self._early = {entry.index: replace(entry, facts=None) for entry in self._beyond()}
         self._near = Neighbours(plan.distance) if plan.distance is not None else None
@@ -61,6 +67,7 @@ class Keeper:
 
     def keep(self, group: Sequence[Drawn]) -> None:
         """Store a group and settle every item whose last candidate is in it. FileError where it cannot be."""
+        group = self._packed(group)
         new = [drawn for drawn in group if drawn.data and not drawn.stored]
         if self._spools:
             with told_full(self._store.out):
@@ -103,6 +110,14 @@ class Keeper:
     def close(self) -> None:
         """Nothing more is kept by this keeper."""
         self._spool.close()
+        self._packers.shutdown()
+
+    def _packed(self, group: Sequence[Drawn]) -> Sequence[Drawn]:
+        """The group as files. Large pictures by several threads, since compressing takes all the time."""
+        pack = partial(packed, looks=self._plan.needs_looks)
+        if sum(drawn.pixels for drawn in group) < LARGE:
+            return [pack(drawn) for drawn in group]
+        return list(self._packers.map(pack, group))
 
     # Where pictures are
 

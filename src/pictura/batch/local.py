@@ -12,12 +12,18 @@ from pictura.errors import InputError
 from pictura.picture import Failure, Picture
 from pictura.request import Request
 
-__all__ = ["draw"]
+__all__ = ["draw", "pictures"]
 
 Wanted = tuple[Item, int]  # an item and the number of one of its candidates
 
 
 def draw(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Generator[Drawn, None, None]:
+    """`pictures` as the files that they will be."""
+    for drawn in pictures(model, items, plan, window):
+        yield packed(drawn, looks=plan.needs_looks)
+
+
+def pictures(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Generator[Drawn, None, None]:
     """Every candidate of every item that is not stored, in the order in which the model finishes them.
 
     At most `window` are worked on at once. What the model refuses is the problem of that item alone; an
@@ -65,7 +71,7 @@ def _stream(
                 yield (
                     failed(item, at, event.error)
                     if isinstance(event, Failure)
-                    else packed(item, at, event, looks=plan.needs_looks)
+                    else Drawn(item=item, candidate=at, picture=event)
                 )
 
 

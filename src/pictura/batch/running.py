@@ -141,7 +141,7 @@ def follow(
                 ledger.try_again()
             word = wording_of(network, wildcards, styles)
             at_once = max(window, getattr(getattr(network, "provider", None), "concurrency", 1))
-            work = Work(source, store, ledger, plan, judge, at_once, started, word)
+            work = Work(source, store, ledger, plan, judge, (window, at_once), started, word)
             if not ledger.count("finished"):
                 yield from work.progress(work.drawn_by(engines(network, model, plan, judge)))
                 work.finish()
@@ -164,7 +164,7 @@ def _engine(name: str, window: int, address: str | None, actors: int | None) -> 
             if value is not None:
                 message = f"{parameter} is for engine 'ray'; choose that, or leave it out"
                 raise ParameterError(message, parameter=parameter)
-        return lambda network, given, plan, judge: lambda items: local.draw(network, items, plan, window)
+        return lambda network, given, plan, judge: lambda items: local.pictures(network, items, plan, window)
     if name != "ray":
         raise unknown("engine", name, ["local", "ray"])
     crew: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -21,6 +20,8 @@ from pictura.batch.store import Store
 from pictura.errors import Cancelled, FileError
 
 __all__ = ["Engine", "Progress", "Report", "Work"]
+
+MANY = 16 << 20  # pixels: 48 MiB
 
 Engine = Callable[[Iterator[Item]], Generator[Drawn, None, None]]
 
@@ -63,7 +64,7 @@ class Report(Progress):
 
 
 class Work:
-    """One run on an open folder."""
+    """One run on an open folder. waiting: how many pictures may wait for the keeper, see `Inbox`."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Work:
         ledger: Ledger,
         plan: Plan,
         judge: Judge,
-        window: int,
+        waiting: tuple[int, int],
         started: float,
         word: Callable[[Item], Item] = lambda item: item,
     ) -> None:
@@ -81,11 +82,11 @@ class Work:
         self._keeper = Keeper(store, ledger, plan, judge)
         self._made_before = self._made()
         self._resumed = self._made_before + ledger.count("failed")
-        self._window, self._started = window, started
+        self._waiting, self._started = waiting, started
 
     def drawn_by(self, engine: Engine) -> Iterator[None]:
         """Draw what is not settled and keep it; yields now and then."""
-        inbox = Inbox(self._keeper, self._window)
+        inbox = Inbox(self._keeper, *self._waiting)
         try:
             with closing(engine(self._items(inbox))) as drawings:
                 for drawn in drawings:
@@ -159,21 +160,29 @@ class Work:
 
 
 class Inbox:
-    """Between whoever draws and the keeper's thread: a bounded queue, so that memory stays flat.
+    """Between whoever draws and the keeper's thread: what waits is bounded, so that memory stays flat.
 
-    After an error of the keeper, `put` and `close` raise it.
+    At most `most` wait, and of large pictures at most `few`. What has come while the keeper was at work
+    it takes together. After an error of the keeper, `put` and `close` raise it.
     """
 
-    def __init__(self, keeper: Keeper, limit: int) -> None:
-        self._keeper, self._limit = keeper, limit
-        self._queue: queue.Queue[Drawn | None] = queue.Queue(limit)
+    def __init__(self, keeper: Keeper, few: int, most: int) -> None:
+        self._keeper, self._few, self._most = keeper, few, most
+        self._waiting: list[Drawn] = []
+        self._pixels = 0  # of those that wait
+        self._ended = False
+        self._changed = threading.Condition()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="pictura-keeper", daemon=True)
         self._thread.start()
 
     def put(self, drawn: Drawn) -> None:
-        self._raise()
-        self._queue.put(drawn)
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+            self._raise()
+            self._waiting.append(drawn)
+            self._pixels += drawn.pixels
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Wait until all is kept."""
@@ -181,26 +190,33 @@ class Inbox:
         self._raise()
 
     def stop(self) -> None:
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _has_room(self) -> bool:
+        count = len(self._waiting)
+        return self._error is not None or count < (self._few if self._pixels > MANY else self._most)
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _work(self) -> None:
-        more = True
-        while more:
-            group = [self._queue.get()]
-            while len(group) < self._limit and group[-1] is not None:
-                try:
-                    group.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            more = group[-1] is not None
-            if self._error is None:  # after one, what still comes is only taken from the queue
-                try:
-                    self._keeper.keep([drawn for drawn in group if drawn is not None])
-                except Exception as error:
+        while group := self._taken():
+            try:
+                self._keeper.keep(group)
+            except Exception as error:
+                with self._changed:
                     self._error = error
+                    self._changed.notify_all()
+                return
+
+    def _taken(self) -> list[Drawn]:
+        """All that waits; nothing once there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            group, self._waiting, self._pixels = self._waiting, [], 0
+            self._changed.notify_all()
+        return group
