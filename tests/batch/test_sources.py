@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ BAD_JSON = [
     (b"[" * 100_000, "not JSON"),
     (b'{"prompt": "\\ud800"}', "surrogate"),
     (b'{"prompt": "x", "options": [1]}', "options is"),
+    (b'{"prompt": "x", "seed": 1, "seed": 2}', "'seed' is there twice"),
 ]
 
 
@@ -120,10 +122,37 @@ def test_bad_rows_of_csv(tmp_path: Path) -> None:
     wanted = [
         ("rows.csv:2", "a, b"), ("rows.csv:3", "1 values for 2 columns"), ("rows.csv:4", "prompt is null"),
         ("rows.csv:5", "seed is 'many'"), ("rows.csv:6", "not UTF-8"), ("rows.csv:8", "two\nlines"),
-        ("rows.csv:9", "field larger"), ("rows.csv:10", "last"),
+        ("rows.csv:9", "200,000 characters"), ("rows.csv:10", "last"),
     ]  # fmt: skip
     for (place, text), (where, words) in zip(told, wanted, strict=True):
         assert place == where and words in (text or ""), (place, text)
+
+
+def test_a_text_of_csv_without_end_hides_no_other_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'prompt,seed\nfirst,1\n"' + (b"x" * 999 + b"\n") * 10_000 + b'",2\nlast,3\n')
+    first, second, last = open_source(path).rows()
+    assert first.request and last.request and (last.request.prompt, last.place) == ("last", "rows.csv:10004")
+    assert "10,000,000 characters" in (second.problem or "")
+
+
+def test_a_mark_alone_is_a_blank_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf\n")
+    assert open_source(tmp_path / "a.txt").count() == 0
+
+
+def test_what_has_no_columns_or_splits_or_cannot_be_read_twice(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "a.txt").write_text("a cat\n")
+    with pytest.raises(ParameterError, match="has no columns; leave column out"):
+        open_source(tmp_path / "a.txt", column="prompt")
+    with pytest.raises(ParameterError, match="split is for data sets"):
+        open_source(tmp_path / "a.txt", split="train")
+    with pytest.raises(ParameterError, match="data set that streams"):
+        open_source(datasets.Dataset.from_dict({"prompt": ["a"]}).to_iterable_dataset())
+    with pytest.raises(FileError, match="cannot be read twice"):
+        open_source(os.devnull)
 
 
 def test_nulls_and_bad_text_in_parquet(tmp_path: Path) -> None:
@@ -144,6 +173,7 @@ def test_nulls_and_bad_text_in_parquet(tmp_path: Path) -> None:
     [
         ("a.csv", b"title,seed\nx,1\n", "no column of prompts among 'title, seed'"),
         ("a.csv", b"", "no column of prompts"),
+        ("a.csv", b"prompt,prompt\nx,y\n", "several columns 'prompt'"),
         ("a.parquet", b"PAR1 and nothing else", "no Parquet file"),
         ("a.toml", b"template = 3", "has no template"),
         ("a.toml", b"template = 'a {b}'", "variable 'b' has no values"),

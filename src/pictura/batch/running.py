@@ -18,7 +18,7 @@ from pictura.batch.store import Store
 from pictura.batch.words import styles_digest, wording_of
 from pictura.batch.work import Engine, Progress, Report, Work
 from pictura.discovery import unknown
-from pictura.errors import ParameterError
+from pictura.errors import ParameterError, shown
 from pictura.evaluation.scorers import Scorer
 from pictura.inputs import whole
 from pictura.request import random_seed
@@ -152,8 +152,13 @@ def _model(model: Any, service: Mapping[str, Any]) -> Any:
     """The model itself; of a name, loaded."""
     if not isinstance(model, (str, os.PathLike)):
         return model
+    from pictura import presets
     from pictura.task import TextToImage
 
+    if service and presets.remote(model) is None:
+        name = next(iter(service))
+        message = f"{name} is for remote models, and {shown(os.fspath(model))} is none; leave it out"
+        raise ParameterError(message, parameter=name)
     return TextToImage.from_preset(model, **service)
 
 

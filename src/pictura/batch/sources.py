@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
@@ -19,6 +20,7 @@ from pictura.errors import FileError, InputError, ParameterError, shown
 __all__ = ["open_source"]
 
 LONGEST = 1 << 20  # bytes of one line; what is longer is no prompt
+LONGEST_CELL = 16 << 20  # characters that a text of CSV is read to its end for, so that the next row is found
 Prompts = str | os.PathLike[str] | Sequence[Any]
 
 
@@ -35,6 +37,11 @@ def open_source(prompts: object, column: str | None = None, split: str | None = 
         return _named(os.fspath(prompts), column, split)
     from pictura.batch import tables
 
+    if hasattr(prompts, "column_names") and not hasattr(prompts, "__len__"):
+        raise ParameterError(
+            "prompts is a data set that streams, whose rows may differ next time; give one that is loaded",
+            parameter="prompts",
+        )
     if hasattr(prompts, "column_names") or hasattr(prompts, "keys"):
         return tables.dataset(prompts, column, split, "the data set")
     if isinstance(prompts, (list, tuple)):
@@ -52,16 +59,23 @@ def _named(name: str, column: str | None, split: str | None) -> Source:
     path = Path(name)
     if path.is_dir():
         return tables.saved(path, column, split)
+    if split is not None:
+        message = f"split is for data sets, and {shown(name)} is no folder of one; leave it out"
+        raise ParameterError(message, parameter="split")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{shown(name)} cannot be read twice, as going on needs; save the prompts in a file")
     if not path.is_file():
         raise FileError(f"there is no file {shown(name)}; give one with a prompt on each line")
     ending = path.suffix.lower()
     if ending == ".parquet":
         return tables.parquet(path, column)
-    if ending == ".toml":
-        return template.read(path)
     if ending in (".csv", ".tsv"):
         return Separated(path=path, column=column, delimiter="\t" if ending == ".tsv" else ",")
-    return Lines(path=path, column=column, objects=ending in (".jsonl", ".ndjson"))
+    if ending in (".jsonl", ".ndjson"):
+        return Lines(path=path, column=column, objects=True)
+    if column is not None:
+        raise ParameterError(f"{shown(name)} has no columns; leave column out", parameter="column")
+    return template.read(path) if ending == ".toml" else Lines(path=path, column=None, objects=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +114,16 @@ class Lines(_File):
             problem = f"the line is longer than {LONGEST:,} bytes; a prompt has at most 10,000 characters"
         else:
             try:
-                text = line.decode("utf-8-sig" if number == 0 else "utf-8").strip()
+                text = line.decode().strip()
                 if not self.objects:
                     return row_of(number, place, text, None)
-                return row_of(number, place, json.loads(text), self.column)
+                return row_of(number, place, json.loads(text, object_pairs_hook=_object), self.column)
+            except ParameterError as error:
+                problem = str(error)
             except UnicodeDecodeError as error:
                 problem = f"the line is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
             except (ValueError, RecursionError) as error:
-                problem = f"the line is not JSON ({shown(str(error), 100)}); give one JSON object a line"
+                problem = f"the line is not JSON ({str(error)[:100]}); give one JSON object a line"
         return Row(number=number, place=place, problem=problem)
 
 
@@ -140,7 +156,11 @@ class Separated(_File):
                 raise InputError(
                     f"{self.name} does not begin with the names of its columns: {error}"
                 ) from error
-        return [name.strip() for name in head]
+        head = [name.strip() for name in head]
+        for name in head:
+            if name and head.count(name) > 1:
+                raise InputError(f"{self.name} has several columns {shown(name)}; give each its own name")
+        return head
 
     def _cells(self) -> Iterator[tuple[int, list[str] | str]]:
         """(line, cells or what is wrong) of every row after the first that is not blank."""
@@ -159,6 +179,7 @@ class Separated(_File):
                 first = False
 
     def _text(self) -> Any:
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))  # of the process
         try:
             return open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="")
         except OSError as error:
@@ -201,8 +222,20 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         rest = line
         while len(rest) > LONGEST + 1 and not rest.endswith(b"\n"):
             rest = file.readline(LONGEST + 2)
+        if number == 1 and len(line) <= LONGEST:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if line.strip():
             yield number, line
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ParameterError where it says a thing twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ParameterError(f"{shown(twice)} is there twice; give it once", parameter=twice)
+    return values
 
 
 def _opened(path: Path) -> BinaryIO:

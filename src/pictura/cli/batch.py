@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,7 +140,7 @@ def batch(
         settings["service"]["concurrency"] = concurrency
     steps_done = follow(prompts, out, model=model, **settings)
     settled = 0
-    with progress("batch", None, sys.stderr, rate=True) as bar:
+    with _polite(), progress("batch", None, sys.stderr, rate=True) as bar:
         while True:
             try:
                 so_far = next(steps_done)
@@ -148,6 +152,19 @@ def batch(
             settled = so_far.settled
     _tell(result, as_json)
     return 1 if result.failed else 0
+
+
+@contextmanager
+def _polite() -> Iterator[None]:
+    """SIGTERM, as schedulers send it, ends a batch as Ctrl-C does: what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(result: Report, as_json: bool) -> None:
