@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -107,6 +108,36 @@ def test_bad_rows_fail_with_their_place_and_the_rest_goes_on(tmp_path: Path) -> 
     assert [line["place"] for line in told] == ["rows.jsonl:2", "rows.jsonl:3", "rows.jsonl:4"]
     assert "size" in told[1]["reason"] and told[1]["prompt"] == "x"
     assert command(["batch", str(path), "--out", str(tmp_path / "out"), "--steps", "1"]) == 1
+
+
+class Strict(Instant):
+    """Ends its stream at a request that it cannot use, as models do; memory is tidied at every request."""
+
+    def stream(self, inputs: Iterator[Request], **more: Any) -> Iterator[Any]:
+        def checked() -> Iterator[Request]:
+            for request in inputs:
+                gc.collect()
+                if request.prompt == "bad":
+                    raise ParameterError("not this one", parameter="prompt")
+                yield request
+
+        yield from super().stream(checked(), **more)
+
+
+def test_rows_after_several_that_the_model_refuses_are_drawn(tmp_path: Path) -> None:
+    prompts = ["bad", "a", "bad", "bad", "c", "bad", "d", "e"]
+    report = batch.run(prompts, tmp_path / "out", model=Strict(), seed=1)
+    assert (report.kept, report.failed) == (4, 4)
+
+
+def test_pictures_that_nobody_drew_are_missed(tmp_path: Path) -> None:
+    class Lazy(Instant):
+        def stream(self, inputs: Iterator[Request], **more: Any) -> Iterator[Any]:
+            yield from list(super().stream(inputs, **more))[:-1]
+
+    with pytest.raises(EngineError, match="left 1 pictures out"):
+        batch.run(["a", "b"], tmp_path / "out", model=Lazy(), seed=1)
+    assert batch.run(["a", "b"], tmp_path / "out", model=Instant(), seed=1).made == 1
 
 
 class Flaky(Instant):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 from pictura.batch.drawn import Drawn, failed, packed
@@ -33,7 +34,7 @@ def pictures(model: Any, items: Iterator[Item], plan: Plan, window: int) -> Gene
     while (first := next(wanted, None)) is not None:
         begun: dict[int, Wanted] = {}
         try:
-            yield from _stream(model, _chained(first, wanted), plan, window, begun)
+            yield from _stream(model, chain([first], wanted), plan, window, begun)
         except _SourceError as error:
             raise error.cause from None
         except InputError as error:
@@ -81,11 +82,6 @@ def _alone(model: Any, item: Item, at: int, plan: Plan, error: InputError) -> It
         yield from _stream(model, iter([(item, at)]), plan, 1, begun)
     except InputError as refused:
         yield failed(item, at, refused)
-
-
-def _chained(first: Wanted, rest: Iterator[Wanted]) -> Iterator[Wanted]:
-    yield first
-    yield from rest
 
 
 class _SourceError(Exception):

@@ -17,7 +17,7 @@ from pictura.batch.ledger import Ledger
 from pictura.batch.plan import Item, Plan
 from pictura.batch.rows import Source
 from pictura.batch.store import Store
-from pictura.errors import Cancelled, FileError
+from pictura.errors import Cancelled, EngineError, FileError
 
 __all__ = ["Engine", "Progress", "Report", "Work"]
 
@@ -93,6 +93,8 @@ class Work:
                     inbox.put(drawn)
                     yield
             inbox.close()
+            if (left := self._plan.total - self._ledger.count("frontier")) > 0:
+                raise EngineError(f"the engine left {left} pictures out; give the same command again")
         except KeyboardInterrupt:
             with suppress(FileError):
                 inbox.close()
