@@ -283,13 +283,17 @@ class Remote:
         more: dict[str, Any] = {"count": len(job)} if len(job) > 1 else {}
         if previews and getattr(self.provider, "previews", False):
             more["previews"] = True
+        lost: deque[ProviderError] = deque(maxlen=1)
         try:
             with deadline:
-                made = await adrive(self.provider.run(job[0].request, **more), pool, tell=tell)
+                flow = self.provider.run(job[0].request, **more)
+                made = await adrive(flow, pool, tell=tell, lost=lost.append)
         except TimeoutError:
             self._circuit.told(False)
+            last = f" (lately: {lost[0]})" if lost else ""
             raise ProviderError(
-                f"{self.provider.name} had no picture ready after {self._total:g} s in all; raise timeout"
+                f"{self.provider.name} had no picture ready after {self._total:g} s in all{last}; "
+                "raise timeout"
             ) from None
         except ProviderError as error:
             self._circuit.told(error.status is not None and error.status < 500)

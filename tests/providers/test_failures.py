@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import logging
 import socket
 import subprocess
 import sys
@@ -644,10 +645,14 @@ def test_the_words_of_automatic1111_rather_than_its_class_of_error(body):
             STANDINS["automatic1111"].open("automatic1111", server).generate("a cat")
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch):
+def test_a_proxy_of_the_environment_is_used(monkeypatch, caplog):
     from pictura.providers._general import proxies
 
-    with Loopback(good) as proxy:
+    def echo(asked):
+        return Answer(body=good(), headers={"x-echo": asked.headers["authorization"]})
+
+    caplog.set_level(logging.DEBUG)
+    with Loopback(echo) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         proxies.cache_clear()
@@ -661,6 +666,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
         finally:
             proxies.cache_clear()
     assert [asked.path for asked in proxy.asked] == ["http://gpu-box:8000/v1/images/generations"] * 2
+    assert "httpcore2" in caplog.text and SECRET not in caplog.text
 
 
 def test_names_of_ones_own_for_remote_models():

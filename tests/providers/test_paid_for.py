@@ -78,6 +78,28 @@ def test_what_may_still_be_at_work_is_not_begun_twice(name, asks):
     assert len({asked.headers.get("idempotency-key") for asked in server.asked}) == 1
 
 
+def test_an_answer_that_nobody_can_read_is_not_bought_again():
+    odd = [Answer(body=b"x" * 100, headers={"content-encoding": coding}) for coding in ("br", "gzip")]
+    for answer in odd:
+        with Loopback(lambda asked, answer=answer: answer) as server:
+            with pytest.raises(ProviderError, match="not known|damaged compressed"):
+                STANDINS["together"].open("together", server, max_retries=3).generate("a cat")
+        assert len(server.asked) == 1
+
+
+def test_the_deadline_says_what_went_wrong_lately():
+    def answer(asked):
+        return (
+            Answer(body=b"x" * 9, cut=True)
+            if asked.method == "GET"
+            else STANDINS["bfl"].answer(asked, server)
+        )
+
+    with Loopback(answer) as server:
+        with pytest.raises(ProviderError, match=r"0.8 s in all \(lately: .*a part of its answer\); raise"):
+            STANDINS["bfl"].open("bfl", server, timeout=(1, 1, 0.8)).generate("a cat", seed=1)
+
+
 @pytest.mark.parametrize("how", ["generate", "agenerate"])
 def test_the_error_of_one_holds_the_pictures_of_the_others(how):
     def answer(asked):

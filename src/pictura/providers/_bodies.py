@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pictura.errors import ProviderError
-from pictura.providers._calls import Flow, More, Reply
+from pictura.providers._calls import Call, Flow, More, Reply
 from pictura.request import MAX_SIDE
 
 if TYPE_CHECKING:  # imported where a picture is read: finding the providers does without
@@ -34,16 +34,18 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")  # none that ru
 
 
 class Unpacked:
-    """The pieces of a body, unpacked if need be, and never more than `limit` bytes of them in all."""
+    """The pieces of a body, unpacked if need be, and never more than the call's limit of bytes in all."""
 
-    def __init__(self, headers: Mapping[str, str], limit: int, place: str) -> None:
+    def __init__(self, headers: Mapping[str, str], call: Call) -> None:
         coding = headers.get("content-encoding", "identity").strip().lower()
         if coding not in ("identity", "", "gzip", "x-gzip", "deflate"):
-            raise ProviderError(f"{place} answered in the coding {coding[:40]!r}, which is not known")
+            raise ProviderError(
+                f"{call.place} answered in the coding {coding[:40]!r}, which is not known", again=False
+            )
         self._zip = None if coding in ("identity", "") else zlib.decompressobj(47)
-        self._left, self._limit, self._place = limit, limit, place
+        self._left, self._call = call.limit, call
         length = headers.get("content-length", "")
-        if self._zip is None and length.isdecimal() and int(length) > limit:
+        if self._zip is None and length.isdecimal() and int(length) > call.limit:
             raise self._too_long()
 
     def add(self, piece: bytes) -> bytes:
@@ -52,15 +54,18 @@ class Unpacked:
             try:
                 piece = self._zip.decompress(piece, self._left + 1)
             except zlib.error:
-                raise ProviderError(f"{self._place} sent a damaged compressed answer") from None
+                raise ProviderError(
+                    f"{self._call.place} sent a damaged compressed answer", again=self._call.repeatable
+                ) from None
         self._left -= len(piece)
         if self._left < 0:
             raise self._too_long()
         return piece
 
     def _too_long(self) -> ProviderError:
-        size = f"{self._limit >> 20} MiB" if self._limit >> 20 else f"{self._limit} bytes"
-        return ProviderError(f"{self._place} answered with more than {size}, which is refused", again=False)
+        limit, place = self._call.limit, self._call.place
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit} bytes"
+        return ProviderError(f"{place} answered with more than {size}, which is refused", again=False)
 
 
 class Events:

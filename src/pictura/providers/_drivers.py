@@ -90,8 +90,12 @@ async def adrive(
     client: httpx.AsyncClient | Pool | None = None,
     *,
     tell: Callable[[Event], object] | None = None,
+    lost: Callable[[ProviderError], object] | None = None,
 ) -> T:
-    """`drive` for asyncio; cancelling the task closes the generator and undoes what it can."""
+    """`drive` for asyncio; cancelling the task closes the generator and undoes what it can.
+
+    lost: called with the error of each call that no answer came to, whether or not it is tried again.
+    """
     own = Pool() if client is None else None
     link = _link(client if own is None else own)
     state = _State(flow, tell)
@@ -119,10 +123,12 @@ async def adrive(
                     if wanted.beside is not None:
                         beside = asyncio.create_task(_asked_beside(link, wanted.beside, tell))
                     answer = await link.open(wanted)
-                    unpacked = Unpacked(answer.headers, wanted.limit, wanted.place)
+                    unpacked = Unpacked(answer.headers, wanted)
                     content = b"" if wanted.stream else await _whole(answer, unpacked)
                     state.send(Reply(answer.status, answer.headers, content))
             except ProviderError as error:
+                if lost is not None:
+                    lost(error)
                 state.throw(error)
             finally:
                 if beside is not None:
@@ -155,7 +161,7 @@ async def _asked_beside(link: _Link, beside: Beside, tell: Callable[[Event], obj
         with contextlib.suppress(ProviderError):
             answer = await link.open(beside.call)
             try:
-                content = await _whole(answer, Unpacked(answer.headers, beside.call.limit, beside.call.place))
+                content = await _whole(answer, Unpacked(answer.headers, beside.call))
             finally:
                 answer.close()
             for event in beside.read(Reply(answer.status, answer.headers, content)):
@@ -243,7 +249,7 @@ def _check(call: Call) -> None:
 
 
 def _pieces(call: Call, response: httpx.Response, raw: Iterator[bytes]) -> Iterator[bytes]:
-    unpacked = Unpacked(headers_of(response), call.limit, call.place)
+    unpacked = Unpacked(headers_of(response), call)
     for piece in raw:
         if plain := unpacked.add(piece):
             yield plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ __all__ = ["General", "Proxied", "arguments", "headers_of", "proxies", "unreacha
 
 
 class General:
-    """The general client as a link."""
+    """The general client as a link. Headers of answers may repeat a key: its debug log goes without them."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        for part in ("http11", "http2", "proxy"):
+            logging.getLogger(f"httpcore2.{part}").addFilter(_tells_no_headers)
 
     async def open(self, call: Call) -> GeneralAnswer:
         import httpx2 as httpx
@@ -69,6 +72,10 @@ class Proxied:
         if ("https" if target.secure else "http") not in proxies() or proxy_bypass(target.name):
             return await self._pool.open(call)
         return await General(self._pool.general()).open(call)
+
+
+def _tells_no_headers(record: logging.LogRecord) -> bool:
+    return "response_headers" not in record.getMessage()
 
 
 @cache

@@ -44,9 +44,9 @@ class BFL(Service):
             self.call("GET", str(where)), lambda body: body.get("status") not in _PENDING
         )
         result, status = members(answer.get("result")), answer.get("status")
-        reason = None if status == "Ready" else " ".join(filter(None, (str(status), said(answer))))
-        found = Found(url=result.get("sample"), seed=result.get("seed"), reason=reason)
-        return (yield from self.drawn(request, [found]))
+        reason = None if status == "Ready" else ": ".join(filter(None, (str(status or ""), said(answer))))
+        found = [Found(url=result.get("sample"), seed=result.get("seed"), reason=reason or None)]
+        return (yield from self.drawn(request, found if reason or result else [], answer=answer))
 
     def _body(self, request: Request) -> dict[str, Any]:
         width, height = request.size or (None, None)
