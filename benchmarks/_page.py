@@ -224,7 +224,8 @@ def remote(r: Mapping[str, Any]) -> str:
 {r["at_once"]} requests at once to a server on loopback that answers each in {1000 * r["answer_seconds"]:g} ms
 with a small picture: {r["possible"]:,.0f} rows a second are possible. Bare sockets ask and read nothing; the
 others read the answer; `astream` and `stream` also complete each request and decode each picture, and in one
-row keep each on disk with a database entry, as Python does unless told not to. Opening
+row keep each on disk with a database entry, as Python does unless told not to. `pictura batch` writes a data
+set, fsynced before it counts as made. Opening
 the connections and pauses that end a little late keep everyone below that rate: what can be had is what bare
 sockets reach from the same server in the same run. {apart}
 

@@ -3,7 +3,8 @@
 The same server is asked by a bare loop over sockets that reads nothing of the answers, by `astream` and
 `stream`, and by the openai package. Server and clients have cores of their own where there are four or more,
 and the server then never sleeps. Rows are whole rounds of requests, since a last round that is not full takes
-as long as one that is. No history is kept but where it says so. Memory is read before and after many rows.
+as long as one that is. No history is kept but where it says so; batches write data sets and fsync them.
+Memory is read before and after many rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from _common import arguments, in_turn, machine, spread, write
 
-from pictura import TextToImage
+from pictura import TextToImage, batch
 from pictura.history import History
 
 AT_ONCE, SECONDS = 256, 0.05
@@ -56,6 +57,12 @@ async def astreamed(model: TextToImage, count: int) -> None:
 def streamed(model: TextToImage, count: int, history: History | bool = False) -> None:
     for _ in model.stream(prompts(count), history=history):
         pass
+
+
+def batched(model: TextToImage, count: int, form: str) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        report = batch.run(list(prompts(count)), Path(out) / "out", model=model, format=form)
+    assert report.kept == count
 
 
 async def openais(port: int, count: int) -> None:
@@ -99,7 +106,8 @@ def resident() -> float:
 
 def main() -> None:
     options, before = arguments(__doc__ or ""), machine()
-    runs, rows, few, many = (1, 600, 300, 1000) if options.quick else (5, 200 * AT_ONCE, 2000, 100_000)
+    runs, rows, many = (1, 600, 1000) if options.quick else (5, 200 * AT_ONCE, 100_000)
+    few, some = (300, 300) if options.quick else (2000, 20 * AT_ONCE)
     script = Path(__file__).with_name("_answers.py")
     ours, theirs = parted()
     awake = ["awake"] if set(ours).isdisjoint(theirs) and ours else []
@@ -122,6 +130,8 @@ def main() -> None:
             "astream": (lambda: asyncio.run(astreamed(model, rows)), rows),
             "stream": (lambda: streamed(model, rows), rows),
             KEPT: (lambda: streamed(model, few, history), few),
+            "batch to WebDataset": (lambda: batched(model, some, "webdataset"), some),
+            "batch to a folder": (lambda: batched(model, few, "folder"), few),
             "openai package": (lambda: asyncio.run(openais(port, few)), few),
         }
         used: dict[str, list[float]] = {name: [] for name in ways}

@@ -357,13 +357,13 @@ def test_a_perceptual_hash_is_that_of_the_transform(tmp_path: Path) -> None:
     picture.save(buffer, "JPEG", quality=40)
     again = Image.open(buffer).resize((97, 101))
     other = Image.fromarray(rng.integers(0, 255, (9, 7, 3), np.uint8)).resize((140, 180))
-    near = Neighbours(6)
+    near = Neighbours(6, Ledger(tmp_path / "ledger"))
     near.add(wanted, 5)
     assert near.near(perceptual_hash(again)) == 5
     assert near.near(perceptual_hash(other)) is None
 
 
-def test_neighbours_are_those_of_a_slow_search() -> None:
+def test_neighbours_are_those_of_a_slow_search(tmp_path: Path) -> None:
     from pictura.batch.looks import Neighbours
 
     rng = np.random.default_rng(1)
@@ -374,7 +374,7 @@ def test_neighbours_are_those_of_a_slow_search() -> None:
         for bit, more in [rng.integers(0, 62, 2)]
     ]
     for distance in (0, 1, 2, 5):
-        near = Neighbours(distance)
+        near = Neighbours(distance, Ledger(tmp_path / str(distance)))
         for number, value in enumerate(hashes):
             slow = [n for n in range(number) if ((hashes[n] ^ value) % 2**64).bit_count() <= distance]
             assert near.near(value) == min(slow, default=None)

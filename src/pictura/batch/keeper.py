@@ -46,10 +46,7 @@ class Keeper:
         self._packers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictura-pack")
         self._open: dict[int, dict[int, Drawn]] = {}  # candidates of items that wait for their others
         self._early = {entry.index: replace(entry, facts=None) for entry in self._beyond()}
-        self._near = Neighbours(plan.distance) if plan.distance is not None else None
-        if self._near is not None:
-            for number, looks in ledger.looks():
-                self._near.add(looks, number)
+        self._near = Neighbours(plan.distance, ledger) if plan.distance is not None else None
 
     def known(self) -> set[int]:
         """Pictures above the frontier that need not be made."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS picture (
 -- SQLite uses this for queries that repeat "state <> 1", and for no others.
 CREATE INDEX IF NOT EXISTS unsettled ON picture (state, number) WHERE state <> 1;
 CREATE TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shelf (
+    piece INTEGER NOT NULL, bits INTEGER NOT NULL, number INTEGER NOT NULL, looks INTEGER NOT NULL,
+    PRIMARY KEY (piece, bits, number)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS late (number INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS reopened (shard INTEGER PRIMARY KEY);
 """
@@ -161,12 +165,15 @@ class Ledger:
     def mark_seen(self, content: bytes, index: int) -> None:
         self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (content, index))
 
-    def looks(self) -> Iterator[tuple[int, int]]:
-        """(number, perceptual hash) of every kept picture that others have been compared with."""
+    def shelve(self, shelves: Sequence[tuple[int, int]], number: int, looks: int) -> None:
+        """As `looks.Shelves` has it."""
+        rows = [(piece, bits, number, looks) for piece, bits in shelves]
+        self._db.executemany("INSERT OR IGNORE INTO shelf VALUES (?, ?, ?, ?)", rows)
+
+    def shelf(self, piece: int, bits: int) -> Iterator[tuple[int, int]]:
+        """As `looks.Shelves` has it."""
         yield from self._db.execute(
-            "SELECT number, looks FROM picture WHERE +state = 1 AND looks IS NOT NULL AND number < ? "
-            "AND number NOT IN (SELECT number FROM late) ORDER BY number",
-            (self.count("frontier"),),
+            "SELECT number, looks FROM shelf WHERE piece = ? AND bits = ?", (piece, bits)
         )
 
     def add_late(self, index: int) -> None:
@@ -211,7 +218,9 @@ class Ledger:
                 copy.execute("ATTACH ? AS old", (str(self._path),))
                 copy.execute("BEGIN")
                 copy.execute("INSERT INTO count SELECT * FROM old.count WHERE value <> 0 ORDER BY name")
-                for table, key in (("picture", "number"), ("seen", "content")):
+                for table, key in (
+                    ("picture", "number"), ("seen", "content"), ("shelf", "piece, bits, number")
+                ):  # fmt: skip
                     copy.execute(f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY {key}")
                 copy.execute("INSERT OR REPLACE INTO count VALUES ('finished', 1)")
                 copy.execute("COMMIT")

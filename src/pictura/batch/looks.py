@@ -7,12 +7,15 @@ The perceptual hash is the sign pattern of the lowest frequencies of a discrete 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["Neighbours", "content_hash", "perceptual_hash"]
+__all__ = ["Neighbours", "Shelves", "content_hash", "perceptual_hash"]
 
+WHOLE, SIGN = 2**64 - 1, 2**63  # SQLite's numbers have signs
 _SIDE, _KEPT = 32, 8
 _n = np.arange(_SIDE)
 # Rows are the cosines of the DCT-II, unnormalised; the mean (row 0) is left out.
@@ -33,6 +36,18 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
 
+class Shelves(Protocol):
+    """Where `Neighbours` keeps hashes: on shelf (piece, bits) all hashes that have these bits there."""
+
+    def shelve(self, shelves: Sequence[tuple[int, int]], number: int, looks: int) -> None:
+        """Put a hash, with its number, on several shelves."""
+        ...
+
+    def shelf(self, piece: int, bits: int) -> Iterable[tuple[int, int]]:
+        """(number, hash) of all that is on a shelf."""
+        ...
+
+
 class Neighbours:
     """Hashes with their numbers, in which one at most `distance` bits away is found quickly.
 
@@ -40,27 +55,24 @@ class Neighbours:
     are compared.
     """
 
-    def __init__(self, distance: int) -> None:
-        self._distance = distance
+    def __init__(self, distance: int, shelves: Shelves) -> None:
+        self._distance, self._shelves = distance, shelves
         edges = [64 * at // (distance + 1) for at in range(distance + 2)]
         self._pieces = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
-        self._found: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def near(self, looks: int) -> int | None:
         """The smallest number whose hash is near `looks`."""
-        bits = looks & (2**64 - 1)
         numbers = [
             number
-            for key in self._keys(bits)
-            for other, number in self._found.get(key, ())
-            if (other ^ bits).bit_count() <= self._distance
+            for shelf in self._shelved(looks)
+            for number, other in self._shelves.shelf(*shelf)
+            if ((other ^ looks) & WHOLE).bit_count() <= self._distance
         ]
         return min(numbers, default=None)
 
     def add(self, looks: int, number: int) -> None:
-        bits = looks & (2**64 - 1)
-        for key in self._keys(bits):
-            self._found.setdefault(key, []).append((bits, number))
+        self._shelves.shelve(self._shelved(looks), number, looks)
 
-    def _keys(self, bits: int) -> list[tuple[int, int]]:
-        return [(at, bits >> low & mask) for at, (low, mask) in enumerate(self._pieces)]
+    def _shelved(self, looks: int) -> list[tuple[int, int]]:
+        bits = looks & WHOLE
+        return [(piece, (bits >> low & mask) - SIGN) for piece, (low, mask) in enumerate(self._pieces)]
