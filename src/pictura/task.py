@@ -109,7 +109,7 @@ class TextToImage(Learner):
         where the weights do not fit. history: keep what is drawn in this one; None for the user's own (see
         `pictura.history`) unless the environment has PICTURA_HISTORY=off, False for none. For a remote model
         `more` are api, base_url, api_key, timeout (seconds in all, or to connect, to read and in all),
-        max_retries, concurrency and rate (requests a second).
+        max_retries, concurrency, rate (requests a second) and headers (sent to the service with every call).
 
         PresetError where there is no such preset or it is of another family than this class; CheckpointError
         where the weights do not fit, before any is read.

@@ -18,7 +18,7 @@ from pictura.providers._addresses import is_private_name
 from pictura.providers._bodies import from_base64, rest_of_answer, text_of
 from pictura.providers._calls import AGAIN, Call, Flow, Reply, Wait, retried
 from pictura.providers._secrets import Secret, redacted
-from pictura.providers._settings import address, number, origin, timeouts
+from pictura.providers._settings import address, further_headers, number, origin, timeouts
 
 __all__ = ["Asking"]
 
@@ -37,8 +37,9 @@ class Asking:
     """A service to ask. timeout: seconds to connect, for it to say something, and in all.
 
     max_retries: further tries of a call that failed for a reason that may go away. concurrency: requests at
-    once. rate: requests begun a second, at most. The key comes from `api_key` or from one of the environment
-    variables in `keys`; a service at an address of one's own may do without, which "" says.
+    once. rate: requests begun a second, at most. headers: more of them, sent to the service with every call.
+    The key comes from `api_key` or from one of the environment variables in `keys`; a service at an address
+    of one's own may do without, which "" says.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Asking:
         max_retries: int = 3,
         concurrency: int | None = None,
         rate: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         if not model and self.needs_model:
             raise ParameterError(
@@ -76,6 +78,7 @@ class Asking:
         )
         self.rate = None if rate is None else float(number("rate", rate, 0.001, 1e6, float))
         self.who = self.title if self.own or not self.base else f"the server at {self.base_url}"
+        self._further = further_headers(headers)
         self._private = is_private_name(urlsplit(self.base_url).hostname or "")
         given = next(filter(None, map(os.environ.get, self.keys)), None) if api_key is None else api_key
         self._key = Secret(given) if given else None
@@ -83,7 +86,8 @@ class Asking:
             raise ParameterError(
                 f"{self.title} needs a key; give api_key or set {' or '.join(self.keys)}", parameter="api_key"
             )
-        if self._key is not None and self.base_url.startswith("http://") and not self._private:
+        secret = self._key is not None or bool(self._further)
+        if secret and self.base_url.startswith("http://") and not self._private:
             raise ParameterError(
                 f"base_url {shown(self.base_url)} would carry the key unencrypted; use https",
                 parameter="base_url",
@@ -101,7 +105,9 @@ class Asking:
     def call(self, method: str, where: str, **more: Any) -> Call:
         """A call to the service: `where` is a path under the base or a full address that the service gave."""
         url = where if "://" in where else f"{self.base_url}/{where.lstrip('/')}"
-        headers = {"accept": "application/json", **(self.headers() if self._trusted(url) else {})}
+        headers = {"accept": "application/json"}
+        if self._trusted(url):
+            headers |= self.headers() | {name: value.reveal() for name, value in self._further.items()}
         headers |= more.pop("headers", {})
         more.setdefault("public", not self._private and not self._trusted(url))
         return Call(method, url, headers, timeout=self.timeout[:2], **more)
@@ -210,7 +216,8 @@ class Asking:
 
     def shown(self, text: object, limit: int = 500) -> str:
         """Words of the service on one line, cut, and without keys."""
-        plain = redacted(str(text), [] if self._key is None else self._key.parts())
+        keys = [*([] if self._key is None else [self._key]), *self._further.values()]
+        plain = redacted(str(text), [part for key in keys for part in key.parts()])
         plain = " ".join(plain.encode("utf-8", "replace").decode().replace("\0", " ").split())
         return plain if len(plain) <= limit else plain[: limit - 3] + "..."
 

@@ -22,9 +22,9 @@ class Secret:
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str, name: str = "api_key") -> None:
+    def __init__(self, value: str, name: str = "api_key", *, spaces: bool = False) -> None:
         plain = value.strip() if isinstance(value, str) else ""
-        if not plain or not plain.isascii() or not plain.isprintable() or " " in plain:
+        if not plain or not plain.isascii() or not plain.isprintable() or (" " in plain and not spaces):
             raise ParameterError(
                 f"{name} is empty or has characters that no key has; copy it again", parameter=name
             )
@@ -34,8 +34,8 @@ class Secret:
         return self._value
 
     def parts(self) -> list[Secret]:
-        """This key, and what it is made of where it is several (user:password)."""
-        pieces = [piece for piece in self._value.split(":") if len(piece) >= _PIECE]
+        """This key, and what it is made of where it is several (user:password, Bearer KEY)."""
+        pieces = [piece for piece in re.split("[: ]+", self._value) if len(piece) >= _PIECE]
         return [self, *(Secret(piece) for piece in pieces if piece != self._value)]
 
     def __repr__(self) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from pictura.errors import ParameterError, shown
+from pictura.providers._secrets import Secret
 
-__all__ = ["TIMEOUT", "address", "number", "origin", "ratio", "timeouts"]
+__all__ = ["TIMEOUT", "address", "further_headers", "number", "origin", "ratio", "timeouts"]
 
 TIMEOUT = (10.0, 180.0, 600.0)  # connect, read, total
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
+_FRAMING = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 
 
 def address(given: str, title: str) -> str:
@@ -30,6 +34,21 @@ def address(given: str, title: str) -> str:
             parameter="base_url",
         )
     return text
+
+
+def further_headers(given: Mapping[str, str] | None) -> dict[str, Secret]:
+    """What the user wants sent with every call, by lower-case names. Any value may be a key."""
+    headers = {}
+    for name, value in (given or {}).items():
+        sound = isinstance(name, str) and _HEADER.fullmatch(name) and name.lower() not in _FRAMING
+        if not sound or not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise ParameterError(
+                f"header {shown(name)} cannot be sent; give names and values of plain ASCII, and none of "
+                f"{', '.join(sorted(_FRAMING))}",
+                parameter="headers",
+            )
+        headers[name.lower()] = Secret(value, "headers", spaces=True)
+    return headers
 
 
 def _without_user(given: object) -> str:
