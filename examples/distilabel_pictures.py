@@ -17,7 +17,7 @@ from datasets import Dataset
 from distilabel.pipeline import Pipeline
 from distilabel.steps import LoadDataFromDicts
 
-from pictura.integrations.distilabel import ImageGeneration, PicturaImageGeneration
+from pictura.integrations.distilabel import ImageGeneration, PicturaImageGeneration, to_pictures
 
 OBJECTS, BACKGROUNDS = ["cat", "rocket", "pizza"], ["blue", "yellow"]
 
@@ -35,8 +35,8 @@ def main(out: Path) -> Dataset:
         )
         load >> draw
 
-    pictures = pipeline.run().transform_columns_to_image("image")["default"]["train"]
-    data = pictures.select_columns(["prompt", "image"])
+    rows = pipeline.run()["default"]["train"]
+    data = to_pictures(rows.select_columns(["prompt", "image"]))
     data.save_to_disk(out)
     return data
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
+import io
+import pickle
 import subprocess
 import sys
 
@@ -12,8 +15,8 @@ import pytest
 from PIL import Image
 
 from pictura import TextToImage
-from pictura.errors import InputError, PicturaError
-from pictura.integrations.distilabel import AsyncPicturaImageGeneration, PicturaImageGeneration
+from pictura.errors import FileError, InputError, PicturaError
+from pictura.integrations.distilabel import AsyncPicturaImageGeneration, PicturaImageGeneration, to_pictures
 from pictura.picture import Picture
 
 pytest.importorskip("distilabel")
@@ -97,6 +100,107 @@ def test_generate_inside_a_running_loop(model):
 def test_the_key_is_never_dumped():
     model = PicturaImageGeneration(model="scenes", api_key="sk-very-secret")
     assert "sk-very-secret" not in f"{model!r} {model.dump()}"
+    with pytest.raises(InputError, match="api_key=...") as refused:
+        PicturaImageGeneration(preset_kwargs={"api_key": "sk-very-secret"})  # it would be dumped from there
+    assert "sk-very-secret" not in str(refused.value)
+
+
+def test_a_size_may_be_two_numbers(toy_name):
+    assert PicturaImageGeneration(model=toy_name, size=(640, 384)).dump()["size"] == "640x384"
+    assert AsyncPicturaImageGeneration(size=[640, 384]).size == "640x384"
+
+
+def test_copies_for_other_processes_leave_the_loaded_model_behind(model):
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(InputError, match="call load"):
+            twin.generate(["a cat"])
+    assert model.generate(["a cat"])
+
+
+# The task
+
+
+def task(model, **settings):
+    from pictura.integrations.distilabel import ImageGeneration
+
+    made = ImageGeneration(name="draw", image_generation_model=model, **settings)
+    made.load()
+    return made
+
+
+def seed_of(image: str) -> int:
+    return Picture.open(io.BytesIO(base64.b64decode(image))).request.seed
+
+
+def test_a_row_that_cannot_be_drawn_costs_no_other(toy_name):
+    seeds = [5, 5.0, float("nan"), None, -1, 2**70, 5.5, "7", True]
+    rows = [{"prompt": "a cat", "seed": seed} for seed in seeds] + [{"prompt": None}, {"prompt": 3}, {}]
+    (found,) = task(PicturaImageGeneration(model=toy_name, seed=7)).process(rows)
+    assert [row["image"] is not None for row in found] == [True] * 4 + [False] * 8
+    assert [seed_of(row["image"]) for row in found[:2]] == [5, 5]
+    assert seed_of(found[2]["image"]) == seed_of(found[3]["image"]) not in seeds  # made of 7 and the prompt
+
+
+def test_group_generations_gives_a_row_for_each_prompt(toy_name):
+    drawing = task(PicturaImageGeneration(model=toy_name, seed=7), num_generations=2, group_generations=True)
+    (rows,) = drawing.process([{"prompt": prompt} for prompt in PROMPTS])
+    assert [(row["prompt"], len(set(row["image"])), row["model_name"]) for row in rows] == [
+        (prompt, 2, "toy") for prompt in PROMPTS
+    ]
+
+
+def test_what_earlier_tasks_say_of_a_row_is_kept(toy_name):
+    earlier = {"raw_output_write": "a cat"}
+    (rows,) = task(PicturaImageGeneration(model=toy_name)).process(
+        [{"prompt": "a cat", "distilabel_metadata": earlier}]
+    )
+    assert rows[0]["distilabel_metadata"].keys() == {"raw_output_write", "raw_output_draw", "raw_input_draw"}
+    assert earlier == {"raw_output_write": "a cat"}
+
+
+def test_a_signature_takes_any_options(toy_name):
+    def signature(**settings):
+        return task(PicturaImageGeneration(model=toy_name, **settings)).signature
+
+    assert signature(options={"a": [["b", 1.0]]}) != signature(options={"a": [["b", 2.0]]})
+    assert signature(options={"a": ["b-c"]}) != signature(options={"a": ["b", "c"]})
+    assert signature(seed=7) == signature(seed=7)
+
+
+def test_finished_rows_are_kept_and_failed_ones_drawn_again(toy_name, tmp_path):
+    folder = tmp_path / "kept pictures"
+    rows = [{"prompt": prompt} for prompt in ("a cat", "a \0 dog", "a star")]
+    (first,) = task(PicturaImageGeneration(model=toy_name), keep_in=str(folder)).process(rows)
+    again = task(PicturaImageGeneration(model=toy_name), keep_in=str(folder))
+    assert again.use_cache is False  # distilabel's would not ask for the failed ones again
+    (second,) = again.process([*rows[1:], {"prompt": "two"}, rows[0]])
+    images = {row["prompt"]: row["image"] for row in second}  # of random seeds, so not drawn again
+    assert all(images[row["prompt"]] == row["image"] for row in first) and images["two"]
+    changed = task(PicturaImageGeneration(model=toy_name, num_steps=1), keep_in=str(folder))
+    assert next(iter(changed.process(rows[:1])))[0]["image"] != images["a cat"]
+    assert len(list(folder.rglob("*.json"))) == 4
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_drawn(toy_name, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="keep_in"):
+        task(PicturaImageGeneration(model=toy_name), keep_in=str(tmp_path / "file"))
+
+
+def test_to_pictures_keeps_every_file_and_every_row(model):
+    from datasets import Dataset, Image, List
+
+    (row,) = model.generate(["a cat"], num_generations=2)
+    one, two = row[0]["images"]
+    made = to_pictures(Dataset.from_dict({"prompt": ["a", "b"], "image": [one, None]}))
+    assert made.features["image"] == Image() and made["image"][1] is None
+    stored = made.cast_column("image", Image(decode=False))["image"][0]["bytes"]
+    assert Picture.open(io.BytesIO(stored)).request.prompt == "a cat"
+    grouped = to_pictures(Dataset.from_dict({"image": [[one, two], [None]]}))
+    assert grouped.features["image"] == List(Image())
+    assert [len(images) for images in grouped["image"]] == [2, 1]
+    with pytest.raises(InputError, match="give one of prompt, image"):
+        to_pictures(made, "picture")
 
 
 # In pipelines
@@ -108,14 +212,14 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def pipeline(cache, model, **task):
+def pipeline(cache, model, prompts=PROMPTS, **task):
     from distilabel.pipeline import Pipeline
     from distilabel.steps import LoadDataFromDicts
 
     from pictura.integrations.distilabel import ImageGeneration
 
     with Pipeline(name="pictures", cache_dir=cache) as made:
-        rows = LoadDataFromDicts(data=[{"prompt": prompt} for prompt in PROMPTS], batch_size=2)
+        rows = LoadDataFromDicts(data=[{"prompt": prompt} for prompt in prompts], batch_size=2)
         rows >> ImageGeneration(name="draw", image_generation_model=model, input_batch_size=2, **task)
     return made
 
@@ -125,7 +229,9 @@ def rows_of(distiset):
 
 
 def test_a_pipeline_keeps_every_picture_and_resumes_from_its_cache(cache):
-    made = pipeline(cache, PicturaImageGeneration(seed=7, **QUICK), num_generations=2)
+    model = PicturaImageGeneration(seed=7, **QUICK)
+    model.load()  # somebody tried it first
+    made = pipeline(cache, model, num_generations=2)
     rows = rows_of(made.run(use_cache=True))
     assert [row["prompt"] for row in rows] == [prompt for prompt in PROMPTS for _ in range(2)]
     assert {row["model_name"] for row in rows} == {"scenes"}
@@ -144,14 +250,15 @@ def test_saved_and_loaded_a_pipeline_draws_the_same(cache, tmp_path, scenes):
     from pictura.integrations.distilabel import ImageGeneration
 
     with Pipeline(name="saved", cache_dir=cache) as made:
-        ImageGeneration(name="draw", image_generation_model=PicturaImageGeneration(seed=7))
+        model = PicturaImageGeneration(seed=7)
+        ImageGeneration(name="draw", image_generation_model=model, input_mappings={"seed": "number"})
     made.save(tmp_path / "pipeline.yaml", format="yaml")
     loaded = Pipeline.from_yaml(tmp_path / "pipeline.yaml")
-    data = [{"prompt": "a cat"}, {"prompt": "a star", "seed": 5}]
+    data = [{"prompt": "a cat"}, {"prompt": "a star", "number": 5}]
     from datasets import Dataset
 
     distiset = loaded.run(
-        dataset=Dataset.from_list([{**row, "seed": row.get("seed")} for row in data]),
+        dataset=Dataset.from_list([{**row, "number": row.get("number")} for row in data]),
         parameters={"draw": {"image_generation_model": {"num_steps": 1}}},
         use_cache=False,
     )
@@ -187,22 +294,31 @@ def test_a_stock_model_works_in_our_task_and_its_artifacts_are_all_kept(cache):
 
 
 def test_runtime_parameters_reach_the_pixels(cache, scenes):
-    made = pipeline(cache, PicturaImageGeneration(seed=7), row_seeds=False)
-    said = {"num_steps": 1, "seed": 5, "size": "128x128", "guidance_scale": 1.5}
+    made = pipeline(cache, PicturaImageGeneration(model="no such model", seed=7), row_seeds=False)
+    said = {"model": "scenes", "num_steps": 1, "seed": 5, "size": [128, 128], "guidance_scale": 1.5}
     distiset = made.run(parameters={"draw": {"image_generation_model": said}}, use_cache=False)
     first = rows_of(distiset)[0]
     expected = scenes.generate(PROMPTS[0], num_steps=1, seed=5, guidance_scale=1.5)
     np.testing.assert_array_equal(pixels(first["image"]), np.asarray(expected))
 
 
-def test_a_rows_pictures_do_not_depend_on_its_batch(scenes):
-    from pictura.integrations.distilabel import ImageGeneration
+def test_random_pictures_of_one_prompt_have_artifacts_of_their_own(cache):
+    """Written as the model made them, beside rows that failed."""
+    prompts = ["a cat", "a cat", "a \0 dog"]
+    made = pipeline(cache, PicturaImageGeneration(**QUICK), prompts, save_artifacts=True, image_format="png")
+    distiset = made.run(use_cache=False)
+    first, second, failed = rows_of(distiset)
+    assert first["image_path"] != second["image_path"] and failed["image_path"] is None
+    for row in (first, second):
+        path = distiset.artifacts_path / "draw" / "images" / row["image_path"].rpartition("/")[2]
+        assert path.read_bytes() == base64.b64decode(row["image"])
 
-    task = ImageGeneration(name="draw", image_generation_model=PicturaImageGeneration(seed=7, **QUICK))
-    task.load()
+
+def test_a_rows_pictures_do_not_depend_on_its_batch(scenes):
+    drawing = task(PicturaImageGeneration(seed=7, **QUICK))
     rows = [{"prompt": prompt} for prompt in PROMPTS]
-    (together,) = task.process(rows)
-    alone = [next(iter(task.process([row])))[0] for row in rows]
+    (together,) = drawing.process(rows)
+    alone = [next(iter(drawing.process([row])))[0] for row in rows]
     assert [row["image"] for row in together] == [row["image"] for row in alone]
 
 

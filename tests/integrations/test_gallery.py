@@ -154,8 +154,14 @@ def test_they_take_what_the_stock_ones_take():
         mine = inspect.signature(ours.agenerate).parameters
         for name, parameter in inspect.signature(theirs.agenerate).parameters.items():
             assert mine[name].default == parameter.default, name
-        documented = {"model", "base_url", "api_key", "max_retries", "timeout", "model_id", "endpoint_name"}
-        assert theirs.model_fields.keys() & documented <= ours.model_fields.keys()
+        named = {"model": "m"} if "model" in theirs.model_fields else {"model_id": "a/b"}
+        made, stocked = ours(**named), theirs(**named)
+        for name in theirs.model_fields:
+            assert getattr(made, name) == getattr(stocked, name), name
+        wanted, settable = stocked.runtime_parameters_names, made.runtime_parameters_names
+        assert wanted.keys() <= settable.keys()
+        assert wanted["generation_kwargs"].keys() <= settable["generation_kwargs"].keys()
+        assert ours.from_dict({**stocked.dump(), "type_info": made.dump()["type_info"]}) == made
 
 
 def test_a_key_is_never_dumped(monkeypatch):
@@ -163,6 +169,46 @@ def test_a_key_is_never_dumped(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "sk-very-secret")
     for model in (OpenAIImageGeneration(model="m"), InferenceEndpointsImageGeneration(model_id="a/b")):
         assert "sk-very-secret" not in f"{model!r} {model.dump()}"
+
+
+def test_headers_go_to_the_service_and_are_told_nobody():
+    secret = "gate-very-secret"
+
+    def answer(asked):
+        if "bad" in asked.json["prompt"]:
+            return Answer(400, {"error": {"message": f"not with {asked.headers['x-gate']}"}})
+        return openai(asked)
+
+    with Loopback(answer) as server:
+        model = OpenAIImageGeneration(
+            model="m", api_key="k", base_url=f"{server.url}/v1", default_headers={"X-Gate": f"Basic {secret}"}
+        )
+        model.load()
+        model.generate(["a cat"], response_format="b64_json")
+        assert server.asked[0].headers["x-gate"] == f"Basic {secret}"
+        with pytest.raises(PicturaError, match=r"not with \*\*\*") as refused:
+            model.generate(["a bad one"])
+    assert secret not in f"{refused.value} {model!r} {model.dump()}"
+    model.default_headers = {"Content-Length": "5"}
+    with pytest.raises(ParameterError, match="cannot be sent"):
+        model.load()
+
+
+def test_each_row_has_its_own_seed_in_our_task(at_openai):
+    pytest.importorskip("distilabel")
+    from pictura.integrations.distilabel import ImageGeneration
+
+    model = OpenAIImageGeneration(
+        model="m", api_key="k", base_url=f"{at_openai.url}/v1", generation_kwargs={"seed": 7}
+    )
+    task = ImageGeneration(name="draw", image_generation_model=model)
+    task.load()
+    rows = [{"prompt": "a cat"}, {"prompt": "a star"}, {"prompt": "a dog", "seed": 9}]
+    (together,) = task.process(rows)
+    sent = {asked.json["prompt"]: asked.json["seed"] for asked in at_openai.asked}
+    assert len(set(sent.values())) == 3 and sent["a dog"] == 9
+    alone = [next(iter(task.process([row])))[0] for row in rows]
+    assert [row["image"] for row in alone] == [row["image"] for row in together]
 
 
 @pytest.mark.parametrize("kind", ["openai", "huggingface"])

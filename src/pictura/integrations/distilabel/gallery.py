@@ -14,8 +14,8 @@ from pydantic import Field, PrivateAttr, SecretStr, validate_call
 
 from pictura.errors import ParameterError, PresetError
 
-from .base import AsyncImageGenerationModel, RuntimeParameter
-from .models import AsyncDrawing
+from .base import RuntimeParameter
+from .models import AsyncDrawing, Size, key_of
 
 __all__ = ["InferenceEndpointsImageGeneration", "OpenAIImageGeneration"]
 
@@ -30,19 +30,26 @@ class OpenAIImageGeneration(AsyncDrawing):
         model: The model's name.
         base_url: By default the environment's OPENAI_BASE_URL, or OpenAI's own.
         api_key: By default the environment's OPENAI_API_KEY. A server of one's own may need none.
+        default_headers: Sent with every request to the API. Like the key it is never part of a dump.
         max_retries: Further tries after a failure that may pass.
         timeout: Seconds for a request, all in all.
+        structured_output: For texts; pictures have none, and nothing but None is taken.
     """
 
     model: str
     base_url: Optional[RuntimeParameter[str]] = Field(
-        default_factory=lambda: os.environ.get("OPENAI_BASE_URL"), description="Where the API is."
+        default_factory=lambda: os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        description="Where the API is.",
     )
     api_key: Optional[RuntimeParameter[SecretStr]] = Field(
         default_factory=lambda: _secret("OPENAI_API_KEY"), description="The key of the service."
     )
+    default_headers: Optional[RuntimeParameter[dict[str, str]]] = Field(
+        default=None, exclude=True, repr=False, description="Sent with every request."
+    )
     max_retries: RuntimeParameter[int] = Field(default=6, description="Further tries after a failure.")
     timeout: RuntimeParameter[int] = Field(default=120, description="Seconds for a request.")
+    structured_output: Optional[RuntimeParameter[None]] = Field(default=None, description="For texts only.")
 
     @property
     def model_name(self) -> str:
@@ -51,16 +58,14 @@ class OpenAIImageGeneration(AsyncDrawing):
 
     def load(self) -> None:
         """Make ready; ParameterError where a key is needed and there is none."""
-        from pictura.task import TextToImage
-
-        AsyncImageGenerationModel.load(self)
-        settings: dict[str, Any] = {"base_url": self.base_url} if self.base_url else {}
-        self._task = TextToImage.from_preset(
+        super().load()
+        self._start(
             f"openai://{self.model}",
-            **settings | _key(self.api_key),
+            base_url=self.base_url,
+            headers=self.default_headers,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            history=False,  # the pipeline keeps what it makes
+            **key_of(self.api_key),
         )
 
     @validate_call
@@ -70,7 +75,7 @@ class OpenAIImageGeneration(AsyncDrawing):
         num_generations: int = 1,
         quality: Optional[str] = "standard",
         response_format: Optional[str] = "url",
-        size: Optional[str] = None,
+        size: Optional[Size] = None,
         style: Optional[str] = None,
         seed: Optional[int] = None,
     ) -> list[dict[str, Any]]:
@@ -108,6 +113,8 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
         base_url: Instead, an address; nothing is added to it.
         api_key: By default the environment's HF_TOKEN.
         model_display_name: What results call the model.
+        tokenizer_id: For texts; pictures need none, and it is not loaded.
+        structured_output: For texts; pictures have none, and nothing but None is taken.
     """
 
     model_id: Optional[str] = None
@@ -118,6 +125,8 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
         default_factory=lambda: _secret("HF_TOKEN"), description="The token of the hub."
     )
     model_display_name: Optional[str] = None
+    tokenizer_id: Optional[str] = None
+    structured_output: Optional[RuntimeParameter[None]] = Field(default=None, description="For texts only.")
 
     _model_name: Optional[str] = PrivateAttr(None)
 
@@ -129,22 +138,15 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
 
     def load(self) -> None:
         """Make ready. ParameterError unless exactly one of model_id, endpoint_name and base_url is given."""
-        from pictura.task import TextToImage
-
-        AsyncImageGenerationModel.load(self)
+        super().load()
         ways = [way for way in (self.model_id, self.endpoint_name, self.base_url) if way]
         if len(ways) != 1:
             raise ParameterError(
                 "the model is not clear; give one of model_id, endpoint_name and base_url",
                 parameter="model_id",
             )
-        settings: dict[str, Any] = _key(self.api_key)
         where = self._endpoint(self.endpoint_name) if self.endpoint_name else self.base_url
-        if where:
-            settings["base_url"] = where
-        self._task = TextToImage.from_preset(
-            f"hf-inference://{self.model_id or ''}", history=False, **settings
-        )
+        self._start(f"hf-inference://{self.model_id or ''}", base_url=where, **key_of(self.api_key))
 
     @validate_call
     async def agenerate(
@@ -187,7 +189,7 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
         """The address of the endpoint, awake."""
         from huggingface_hub import get_inference_endpoint
 
-        token = _key(self.api_key).get("api_key")
+        token = key_of(self.api_key).get("api_key")
         try:
             endpoint = get_inference_endpoint(name, namespace=self.endpoint_namespace, token=token)
             if endpoint.status in ("paused", "scaledToZero"):
@@ -202,10 +204,6 @@ class InferenceEndpointsImageGeneration(AsyncDrawing):
 def _said(call: dict[str, Any]) -> dict[str, Any]:
     """Without what was left open; and what the user writes goes to the service as it is."""
     return {"prompt_syntax": "plain"} | {name: value for name, value in call.items() if value is not None}
-
-
-def _key(given: SecretStr | None) -> dict[str, Any]:
-    return {} if given is None else {"api_key": given.get_secret_value()}
 
 
 def _secret(variable: str) -> SecretStr | None:

@@ -5,42 +5,73 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Annotated, Any, Optional
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, validate_call
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, field_validator, validate_call
 
-from pictura.errors import InputError, PicturaError
+from pictura.errors import InputError, ParameterError, PicturaError
 from pictura.picture import Failure, Picture
 from pictura.request import Request
 
 from .base import AsyncImageGenerationModel, ImageGenerationModel, Images, Row, RuntimeParameter, finish
 
-__all__ = ["AsyncDrawing", "AsyncPicturaImageGeneration", "PicturaImageGeneration"]
+__all__ = ["AsyncDrawing", "AsyncPicturaImageGeneration", "PicturaImageGeneration", "Size"]
 
 # distilabel recognises a runtime parameter by Optional[RuntimeParameter[...]], written so.
 # ruff: noqa: UP045
 
 
+def _size(value: object) -> object:
+    """(640, 384) as "640x384"; what is neither is left to be refused."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return "x".join(map(str, value))
+    return value
+
+
+Size = Annotated[str, BeforeValidator(_size)]  # WIDTHxHEIGHT, or the two numbers
+
+
+class _Held:
+    """The loaded model. Copies, as a pipeline makes them for its processes, are empty: each loads its own."""
+
+    def __init__(self, task: Any = None) -> None:
+        self.task = task
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and self.task is other.task
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Held, ()
+
+
 class _Loaded(BaseModel, Images):
     """A model that is there between `load` and `unload`."""
 
-    _task: Any = PrivateAttr(None)
+    _held: _Held = PrivateAttr(default_factory=_Held)
 
     def unload(self) -> None:
         """Let go of the model."""
-        self._task = None
+        self._held.task = None
+
+    def _start(self, preset: str, **settings: Any) -> None:
+        from pictura.task import TextToImage
+
+        more = {"history": False, **settings}  # the pipeline keeps what it makes
+        self._held.task = TextToImage.from_preset(preset, **more)
 
     def _ready(self) -> Any:
-        if self._task is None:
+        if self._held.task is None:
             raise InputError(f"model {self.model_name!r} is not loaded; call load() first")  # type: ignore[attr-defined]
-        return self._task
+        return self._held.task
 
 
 class _Settings(_Loaded):
     """What both models are told. None is the model's own default, and of a seed a random one."""
 
-    model: str = Field(default="scenes", description="A preset of Pictura: a name, a folder or a handle.")
+    model: RuntimeParameter[str] = Field(
+        default="scenes", description="A preset of Pictura: a name, a folder or a handle."
+    )
     seed: Optional[RuntimeParameter[int]] = Field(
         default=None, description="The seed of the first picture of a call; the next ones have seed + 1, ..."
     )
@@ -48,7 +79,7 @@ class _Settings(_Loaded):
     guidance_scale: Optional[RuntimeParameter[float]] = Field(
         default=None, description="How strongly the prompt is followed."
     )
-    size: Optional[RuntimeParameter[str]] = Field(default=None, description="WIDTHxHEIGHT in pixels.")
+    size: Optional[RuntimeParameter[Size]] = Field(default=None, description="WIDTHxHEIGHT in pixels.")
     sampler: Optional[RuntimeParameter[str]] = Field(default=None, description="See pictura.samplers().")
     negative_prompt: Optional[RuntimeParameter[str]] = Field(
         default=None, description="What the pictures should not show."
@@ -63,17 +94,25 @@ class _Settings(_Loaded):
         default=None, description="The key of a remote model; by default from the service's own variable."
     )
 
+    @field_validator("preset_kwargs")
+    @classmethod
+    def _without_a_key(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:  # it would be written into every dump and cache
+            raise ParameterError(
+                "preset_kwargs holds the api_key; give it as api_key=..., which is never saved",
+                parameter="api_key",
+            )
+        return given
+
     @property
     def model_name(self) -> str:
         """As pictures record it."""
-        return self.model
+        return self.model or "scenes"
 
-    def _start(self) -> None:
-        from pictura.task import TextToImage
-
-        key: dict[str, Any] = {} if self.api_key is None else {"api_key": self.api_key.get_secret_value()}
-        more = {"history": False, **self.preset_kwargs, **key}  # the pipeline keeps what it makes
-        self._task = TextToImage.from_preset(self.model, **more)
+    def load(self) -> None:
+        """Load the model; PresetError where there is none of that name."""
+        super().load()  # type: ignore[misc]
+        self._start(self.model_name, **self.preset_kwargs, **key_of(self.api_key))
 
     def _call(self, **said: Any) -> dict[str, Any]:
         """Arguments for `TextToImage.stream`: those of the call over the model's own."""
@@ -89,11 +128,6 @@ class PicturaImageGeneration(_Settings, ImageGenerationModel):
     {"images": []}; if none can be made, the first error is raised.
     """
 
-    def load(self) -> None:
-        """Load the model; PresetError where there is none of that name."""
-        ImageGenerationModel.load(self)
-        self._start()
-
     @validate_call
     def generate(
         self,
@@ -102,7 +136,7 @@ class PicturaImageGeneration(_Settings, ImageGenerationModel):
         seed: Optional[int] = None,
         num_steps: Optional[int] = None,
         guidance_scale: Optional[float] = None,
-        size: Optional[str] = None,
+        size: Optional[Size] = None,
         sampler: Optional[str] = None,
         negative_prompt: Optional[str] = None,
         seeds: Optional[list[int]] = None,
@@ -165,7 +199,7 @@ class AsyncDrawing(_Loaded, AsyncImageGenerationModel):
             self.agenerate(text, num_generations=num_generations, **own, **kwargs)
             for text, own in zip(inputs, each, strict=True)
         )
-        return kept(await asyncio.gather(*asked, return_exceptions=True), self._logger)
+        return kept(inputs, await asyncio.gather(*asked, return_exceptions=True), self._logger)
 
     def generate(self, inputs: list[str], num_generations: int = 1, **kwargs: Any) -> list[Row]:
         """`agenerate` for all of `inputs` together; works inside a running event loop too."""
@@ -175,11 +209,6 @@ class AsyncDrawing(_Loaded, AsyncImageGenerationModel):
 class AsyncPicturaImageGeneration(_Settings, AsyncDrawing):
     """The same with `agenerate`: prompts are asked together, which is what a remote model wants."""
 
-    def load(self) -> None:
-        """Load the model; PresetError where there is none of that name."""
-        AsyncImageGenerationModel.load(self)
-        self._start()
-
     @validate_call
     async def agenerate(
         self,
@@ -188,7 +217,7 @@ class AsyncPicturaImageGeneration(_Settings, AsyncDrawing):
         seed: Optional[int] = None,
         num_steps: Optional[int] = None,
         guidance_scale: Optional[float] = None,
-        size: Optional[str] = None,
+        size: Optional[Size] = None,
         sampler: Optional[str] = None,
         negative_prompt: Optional[str] = None,
     ) -> list[dict[str, Any]]:
@@ -259,22 +288,29 @@ class _Found:
 
     def _failed(self, prompt: str, error: PicturaError) -> None:
         self._error = self._error or error
-        (self._log or logging.getLogger(__name__)).warning("no picture of %.60r: %s", prompt, error)
+        _tell(self._log, prompt, error)
 
 
-def kept(answers: Sequence[Row | BaseException], log: logging.Logger | None) -> list[Row]:
+def kept(
+    inputs: Sequence[object], answers: Sequence[Row | BaseException], log: logging.Logger | None
+) -> list[Row]:
     """`answers` with {"images": []} for those that failed; the first error if all did."""
-    errors = list(_errors(answers))
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
     if errors and len(errors) == len(answers):
         raise errors[0]
-    for error in errors:
-        (log or logging.getLogger(__name__)).warning("no picture of a prompt: %s", error)
+    for prompt, answer in zip(inputs, answers, strict=True):
+        if isinstance(answer, Exception):
+            if not isinstance(answer, PicturaError):  # which is told of already
+                _tell(log, prompt, answer)
+        elif isinstance(answer, BaseException):
+            raise answer  # cancelled or interrupted
     return [[{"images": []}] if isinstance(answer, BaseException) else answer for answer in answers]
 
 
-def _errors(answers: Sequence[Row | BaseException]) -> Iterator[BaseException]:
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            if not isinstance(answer, Exception):
-                raise answer  # cancelled or interrupted
-            yield answer
+def key_of(given: SecretStr | None) -> dict[str, Any]:
+    """The argument of `from_preset`."""
+    return {} if given is None else {"api_key": given.get_secret_value()}
+
+
+def _tell(log: logging.Logger | None, prompt: object, error: Exception) -> None:
+    (log or logging.getLogger(__name__)).warning("no picture of %.60r: %s", prompt, error)
