@@ -9,25 +9,30 @@ from _tables import shown, table, verdict
 
 
 def batch(r: Mapping[str, Any]) -> str:
-    rows = [[name, shown(rate)] for name, rate in r["pictures_per_second"].items()]
+    found = r["pictures_per_second"]
+    rows = [[name, *(shown(rates[name]) for rates in found.values())] for name in found["1"]]
+    heads = ["pictures a second with", *(f"{n} thread{'s' * (n != '1')}" for n in found)]
+    shares = " and ".join(f"{share:.2f}" for share in r["of_the_model"].values())
     whole = [[name, shown(seconds, " s")] for name, seconds in r["whole_run_seconds"].items()]
     rates = r["ray_pictures_per_second"]
     one = rates["1"]["median"]
     actors = [[count, shown(rate), f"{rate['median'] / one:.2f}"] for count, rate in rates.items()]
     return f"""## Data sets of pictures
 
-{r["pictures"]} pictures of the built-in model, {r["steps"]} steps, one thread; the batch fsyncs each.
-diffusers' pipeline has hardly a parameter: its figure is what a loop costs.
+{r["pictures"]} pictures, {r["steps"]} steps, of the built-in model and of a tiny Stable Diffusion that has
+hardly a parameter, so that what is around it counts. Each picture of a batch is on the disk with all it was
+made of before the ledger says so; the loop over diffusers calls the pipeline for each prompt, as people do,
+and saves the file.
 
-{table(["", "pictures a second"], rows)}
+{table(heads, rows)}
 
-The batch does {r["of_the_model"]:.2f} of what the model does alone. Whole runs, each in a process that
-loads the model first:
+The batch does {shares} of what the model does alone. Whole runs, each in a process that loads the
+model first, one thread:
 
 {table(["", "seconds"], whole)}
 
 distilabel, with the same model inside, takes {r["times_distilabel"]:.2f} times as long. On a Ray cluster on
-this machine, one thread an actor, from the first picture on:
+this machine, {r["pictures_on_ray"]} pictures, one thread an actor, from the first picture on:
 
 {table(["actors", "pictures a second", "times one actor"], actors)}
 """

@@ -11,40 +11,44 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from _common import ROOT, arguments, in_turn, machine, spread, write
 
 STEPS = 4
+OURS, ALONE = "pictura batch", "the model alone, nothing stored"
 PROMPTS = [f"a {thing} on a {colour} background" for thing in ("cat", "rocket", "pizza", "owl") for colour in
            ("red", "green", "blue", "yellow")]  # fmt: skip
 
 
-def rates(count: int, runs: int, folder: Path) -> dict[str, list[float]]:
-    """Pictures a second, the ways in turn."""
+def rates(count: int, runs: int, folder: Path, threads: int) -> dict[str, list[float]]:
+    """Pictures a second with so many threads, the ways in turn."""
     import torch
     from diffusers import StableDiffusionPipeline
     from startup import save_pipeline
 
     from pictura import TextToImage, batch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     save_pipeline(folder)
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder / "pipeline"))
     pipeline.set_progress_bar_config(disable=True)
     model = TextToImage.from_preset("scenes", history=False)
+    tiny = TextToImage.from_preset(folder / "pipeline", history=False)
     prompts = [PROMPTS[at % len(PROMPTS)] for at in range(count)]
     number = 0
 
     def fresh() -> Path:
         nonlocal number
         number += 1
-        return folder / f"out-{number}"
+        return folder / f"out-{threads}-{number}"
 
-    def ours() -> float:
+    def ours(network: TextToImage) -> float:
         started = time.perf_counter()
-        batch.run(prompts, fresh(), model=model, seed=1, num_steps=STEPS)
+        done = batch.run(prompts, fresh(), model=network, seed=1, num_steps=STEPS, size=(128, 128))
+        assert done.kept == count, done
         return count / (time.perf_counter() - started)
 
     def bare() -> float:
@@ -62,7 +66,12 @@ def rates(count: int, runs: int, folder: Path) -> dict[str, list[float]]:
             picture.images[0].save(out / f"{at:08d}.png")
         return count / (time.perf_counter() - started)
 
-    ways = {"pictura batch": ours, "the model alone, nothing stored": bare, "loop over diffusers, tiny": loop}
+    ways: dict[str, Callable[[], float]] = {
+        OURS: partial(ours, model),
+        ALONE: bare,
+        "pictura batch, diffusers' tiny pipeline": partial(ours, tiny),
+        "loop over diffusers, the same pipeline": loop,
+    }
     return in_turn(ways, runs)
 
 
@@ -174,16 +183,21 @@ def main() -> None:
     count, runs = (12, 1) if options.quick else (96, 3)
     with tempfile.TemporaryDirectory(dir=os.environ.get("PICTURA_BENCH_DIR")) as name:
         folder = Path(name)
-        found = {key: spread(values, 2) for key, values in rates(count, runs, folder).items()}
+        found = {
+            str(threads): {key: spread(v, 2) for key, v in rates(count, runs, folder, threads).items()}
+            for threads in sorted({1, len(os.sched_getaffinity(0))})
+        }
         whole = {key: spread(values, 2) for key, values in whole_runs(count, runs, folder).items()}
-        on_actors = {key: spread(values, 2) for key, values in on_ray(count * 2, runs, folder).items()}
+        on_actors = {key: spread(values, 2) for key, values in on_ray(count * 4, runs, folder).items()}
         results = {
             "steps": STEPS,
             "pictures": count,
+            "pictures_on_ray": count * 4,
             "pictures_per_second": found,
-            "of_the_model": round(
-                found["pictura batch"]["median"] / found["the model alone, nothing stored"]["median"], 3
-            ),
+            "of_the_model": {
+                threads: round(rate[OURS]["median"] / rate[ALONE]["median"], 3)
+                for threads, rate in found.items()
+            },
             "whole_run_seconds": whole,
             "times_distilabel": round(whole["distilabel"]["median"] / whole["pictura batch"]["median"], 2),
             "ray_pictures_per_second": on_actors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 
 import diffusers
@@ -12,7 +13,7 @@ import torch
 from pictura.engine import Engine, solve
 from pictura.errors import ParameterError
 from pictura.schedulers.classes import BY_SAMPLER
-from pipelines import KINDS, close, family_of, pipeline, request_for
+from pipelines import KINDS, clip, close, family_of, pipeline, request_for
 
 CACHE = {}
 FLOWS = ("sd3", "flux-dev", "flux-schnell")
@@ -175,6 +176,18 @@ def test_clip_skip(kind):
     mine = drawn(ours, seed=1, num_steps=2, size=(32, 32), options={"clip_skip": 1})
     scale = {"guidance_scale": 5.0 if kind == "sdxl" else 7.0}
     close(mine, theirs(pipe, seed=1, steps=2, size=(32, 32), clip_skip=1, **scale))
+
+
+@pytest.mark.parametrize("syntax", ["plain", "a1111"])
+def test_a_text_encoder_of_fewer_positions(syntax):
+    """It is asked for as many tokens as it has positions, whatever they are in published models."""
+    pipe = pipeline("sd1", 4)
+    width = pipe.text_encoder.config.hidden_size
+    pipe.text_encoder = clip(random.Random(4), False, hidden_size=width, max_position_embeddings=20)
+    pipe.tokenizer.model_max_length = 20
+    ours = family_of(pipe, "sd1")
+    mine = {"guidance_scale": 4.0, "options": {"prompt_syntax": syntax}}
+    close(drawn(ours, seed=7, num_steps=8, size=(48, 32), **mine), theirs(pipe, guidance_scale=4.0))
 
 
 def test_clip_skip_of_the_first_versions_takes_the_final_norm():

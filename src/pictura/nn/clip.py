@@ -160,6 +160,7 @@ class ClipText(nn.Module):
         if projected is None:
             projected = "CLIPTextModelWithProjection" in (c["architectures"] or ())
         self.vocabulary: int = c["vocab_size"]
+        self.length: int = c["max_position_embeddings"]
         self.end: int = c["eos_token_id"]
         self.text_model = TextTransformer(c)
         if projected:

@@ -13,7 +13,7 @@ from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.options import BLOCK_CACHE
-from pictura.families.latent.reading import Condition, clip_answer, ids_of, read_t5, read_vector
+from pictura.families.latent.reading import Condition, clip_answer, ids_of, length_of, read_t5, read_vector
 from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
@@ -146,7 +146,7 @@ class Flux(LatentDiffusion):
     # Training
 
     def tokens_of(self, prompt: str) -> dict[str, tuple[int, ...]]:
-        lengths = {"text_encoder": 77, "text_encoder_2": self.length}
+        lengths = {"text_encoder": length_of(self.parts["text_encoder"]), "text_encoder_2": self.length}
         return {name: ids_of(self.assets, name, prompt, length) for name, length in lengths.items()}
 
     def conditioned(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -91,7 +91,11 @@ class LatentDiffusion(Training):
 
     def lengths(self, request: Request) -> Mapping[str, int]:
         """How many tokens each encoder reads at once."""
-        return {name: reading.LENGTH for name in self.parts if name.startswith("text_encoder")}
+        return {
+            name: reading.length_of(part)
+            for name, part in self.parts.items()
+            if name.startswith("text_encoder")
+        }
 
     def read(self, request: Request, prompt: str | None, *, negative: bool = False) -> Reading:
         """Encode a prompt; None is what a request without a negative prompt has for one."""

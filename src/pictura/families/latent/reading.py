@@ -34,6 +34,7 @@ __all__ = [
     "clip_answer",
     "ids_of",
     "layer_of",
+    "length_of",
     "notes",
     "read_clip",
     "read_t5",
@@ -41,7 +42,7 @@ __all__ = [
     "tokenizer",
 ]
 
-LENGTH = 77  # tokens of a CLIP text
+LENGTH = 77  # tokens of a CLIP text at most
 Layer = int | str | None
 Texts = Generator[tuple[Ask, ...], Answers, tuple[Tensor, Tensor]]
 Sequences = Generator[tuple[Ask, ...], Answers, Tensor]
@@ -66,7 +67,7 @@ def read_clip(family: Reads, request: Request, net: str, text: str, layer: Layer
     layer: see `clip_answer`."""
     chunks = _clip_chunks(family, request, net, text)
     missing = _count(family, request) - len(chunks)
-    chunks += (empty(_words(family, net), LENGTH),) * missing
+    chunks += (empty(_words(family, net), family.lengths(request)[net]),) * missing
     answers = yield tuple(_ask(family, request, net, chunk, layer) for chunk in chunks)
     width, pooled = _widths(family.parts[net])
     tokens = [_weighted(a[:, :-1, :width], c) for a, c in zip(answers, chunks, strict=True)]
@@ -144,6 +145,11 @@ def layer_of(variant: Hashable) -> Layer:
 # Words
 
 
+def length_of(encoder: nn.Module) -> int:
+    """How many tokens an encoder reads at once: a CLIP encoder 77, or as many as it has positions for."""
+    return min(LENGTH, encoder.length) if isinstance(encoder, ClipText) else LENGTH
+
+
 def check(family: Reads, request: Request) -> None:
     """ParameterError for a weight or an embedding that cannot be; PresetError for a tokenizer that is missing
     or of another model."""
@@ -187,7 +193,7 @@ def tokenizer(assets: Mapping[str, bytes], name: str) -> Tokenizer:
     return _made(assets[name])
 
 
-def ids_of(assets: Mapping[str, bytes], net: str, text: str, length: int = LENGTH) -> tuple[int, ...]:
+def ids_of(assets: Mapping[str, bytes], net: str, text: str, length: int) -> tuple[int, ...]:
     """The ids of `text` for the encoder called `net`, cut and padded to `length`."""
     words = tokenizer(assets, net.replace("text_encoder", "tokenizer"))
     return words.padded(words.encode(text), length)
@@ -226,18 +232,18 @@ def _clip_chunks(family: Reads, request: Request, net: str, text: str) -> tuple[
         names.append((embedding.word, tuple(range(first, first + len(vectors)))))
         first += len(vectors)
     syntax = request.options.get("prompt_syntax") or "a1111"
-    return _cut(_words(family, net), text, syntax, tuple(names))
+    return _cut(_words(family, net), text, syntax, family.lengths(request)[net], tuple(names))
 
 
 @lru_cache(maxsize=1024)
 def _cut(
-    words: Tokenizer, text: str, syntax: str, names: tuple[tuple[str, Sequence[int]], ...]
+    words: Tokenizer, text: str, syntax: str, length: int, names: tuple[tuple[str, Sequence[int]], ...]
 ) -> tuple[Chunk, ...]:
-    """Plain text is cut off after 75 tokens, as diffusers does, unless words stand for embeddings in it."""
+    """Plain text is cut off after one chunk, as diffusers does, unless words stand for embeddings in it."""
     sections = parse(text, syntax)
     if syntax == "plain" and not names:
-        return (single(words, sections, LENGTH),)
-    return chunked(words, sections, LENGTH, dict(names))
+        return (single(words, sections, length),)
+    return chunked(words, sections, length, dict(names))
 
 
 def _t5_chunk(family: Reads, request: Request, net: str, text: str) -> Chunk:

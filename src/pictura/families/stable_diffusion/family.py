@@ -14,7 +14,7 @@ from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.options import DEEP_CACHE
-from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip
+from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, length_of, read_clip
 from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.clip import ClipText
@@ -177,7 +177,7 @@ class StableDiffusion(LatentDiffusion):
 
     def tokens_of(self, prompt: str) -> dict[str, tuple[int, ...]]:
         names = [name for name in ("text_encoder", "text_encoder_2") if name in self.parts]
-        return {name: ids_of(self.assets, name, prompt) for name in names}
+        return {name: ids_of(self.assets, name, prompt, length_of(self.parts[name])) for name in names}
 
     def conditioned(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         texts = [

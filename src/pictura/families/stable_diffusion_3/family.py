@@ -14,7 +14,15 @@ from pictura.errors import ParameterError
 from pictura.families import Option
 from pictura.families.latent import LatentDiffusion, Reading
 from pictura.families.latent.options import BLOCK_CACHE
-from pictura.families.latent.reading import Condition, clip_answer, ids_of, layer_of, read_clip, read_t5
+from pictura.families.latent.reading import (
+    Condition,
+    clip_answer,
+    ids_of,
+    layer_of,
+    length_of,
+    read_clip,
+    read_t5,
+)
 from pictura.formats.rules import Rule
 from pictura.levels import Level
 from pictura.nn.block_cache import BlockCache
@@ -143,7 +151,9 @@ class StableDiffusion3(LatentDiffusion):
     # Training
 
     def tokens_of(self, prompt: str) -> dict[str, tuple[int, ...]]:
-        lengths = {name: 77 for name in CLIPS} | ({T5: LENGTH} if T5 in self.parts else {})
+        lengths = {name: length_of(self.parts[name]) for name in CLIPS} | (
+            {T5: LENGTH} if T5 in self.parts else {}
+        )
         return {name: ids_of(self.assets, name, prompt, length) for name, length in lengths.items()}
 
     def conditioned(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
