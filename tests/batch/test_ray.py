@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_waves_and_an_early_end(
     assert not actors_of(cluster)
     assert batch.run(place / "prompts.txt", tmp_path / "out", **given).kept == 72
     assert files(tmp_path / "out") == files(place / "local")
+
+
+@pytest.mark.slow
+def test_an_actor_whose_model_is_another_ends_the_run(cluster: Any, place: Path, tmp_path: Path) -> None:
+    """Its own sentence, at once, instead of Ray's attempts without end."""
+    shutil.copytree(place / "toy", tmp_path / "changed")
+    weights = tmp_path / "changed" / "model.safetensors"
+    steps = batch.follow(["red"] * 8, tmp_path / "out", model=str(weights.parent), engine="ray", **SETTINGS)
+    next(steps)  # the driver has loaded it
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(EngineError, match="has other weights on an actor's node"):
+        for _ in steps:
+            pass
 
 
 def test_what_cannot_work_is_told(cluster: Any, place: Path, tmp_path: Path) -> None:

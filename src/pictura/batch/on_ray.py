@@ -33,7 +33,7 @@ __all__ = ["draw"]
 AHEAD = 2  # calls that wait at an actor, the one it works on among them
 DEATHS = 3  # of actors over one item, until it is given up
 STORE = 256 << 20  # bytes of the object store of a cluster of our own: some thousand pictures in flight
-PATIENCE = 300  # seconds until a first actor must be ready
+PATIENCE = 300  # seconds until there must be room for an actor
 WAVE = 5000  # items for each actor between two loadings of its model, which so cost a hundredth or less
 MOST = 200_000  # items in one wave, which are in this process's memory
 
@@ -62,15 +62,24 @@ class Drawer:
 
         with suppress(OSError):  # where the driver's folder is there, relative names mean the same
             os.chdir(folder)
-        self._model = TextToImage.from_preset(preset)
         self._plan, self._judge, self._window, self._tally = plan, judge, window, tally
-        if self._model.digest != plan.model_digest:
-            raise EngineError(
-                f"model {plan.model!r} has other weights on this node than on the driver; make them the same"
-            )
+        self._unable: PicturaError | None = (
+            None  # Ray would try for ever what fails here, and say so each time
+        )
+        try:
+            self._model = TextToImage.from_preset(preset)
+            if self._model.digest != plan.model_digest:
+                raise EngineError(
+                    f"model {plan.model!r} has other weights on an actor's node than on the driver; "
+                    "make them the same"
+                )
+        except PicturaError as error:
+            self._unable = error
 
-    def __call__(self, rows: dict[str, Any]) -> dict[str, list[Drawn]]:
-        """Every candidate of every item, with a verdict where one is wanted."""
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Every candidate of every item, with a verdict where one is wanted; or why the actor cannot work."""
+        if self._unable is not None:
+            return {"drawn": [self._unable]}
         items: list[Item] = list(rows["item"])
         name = f"group {items[0].index}"
         if self._begin(name) == 1:
@@ -143,7 +152,8 @@ def draw(
         total = ray.cluster_resources()
         gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 1))
         count = actors or gpus or cpus
-        share = {"num_gpus": gpus / count} if gpus else {"num_cpus": max(1, cpus // count)}
+        share = {"num_gpus": gpus / count} if gpus else {"num_cpus": cpus // count or cpus / count}
+        _wait_for(ray, share)
         tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         arguments = (os.fspath(preset), plan, judge, window, os.getcwd(), tally)
         with _quiet(ray.data) as data:
@@ -154,21 +164,31 @@ def draw(
                     Drawer,
                     fn_constructor_args=arguments,
                     batch_format="numpy",
-                    compute=data.ActorPoolStrategy(
-                        min_size=1,
-                        initial_size=count,
-                        max_size=count,
-                        max_tasks_in_flight_per_actor=AHEAD,
-                    ),
+                    compute=data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=AHEAD),
                     **share,
                 )
                 yield from _drawn(drawings)
 
 
+def _wait_for(ray: Any, share: dict[str, float]) -> None:
+    """EngineError unless the cluster soon has room for an actor; Ray Data would wait for ever."""
+    room = ray.remote(lambda: None).options(**share).remote()
+    try:
+        ray.get(room, timeout=PATIENCE)
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(room)
+        raise EngineError(
+            f"no actor had room for {PATIENCE} s; see that the cluster has CPUs or GPUs free"
+        ) from error
+
+
 def _drawn(drawings: Any) -> Iterator[Drawn]:
     try:
         for batch in drawings.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield from batch["drawn"]
+            for drawn in batch["drawn"]:
+                if isinstance(drawn, PicturaError):
+                    raise drawn
+                yield drawn
     except PicturaError:
         raise
     except Exception as error:
@@ -183,10 +203,10 @@ def _single(item: Item) -> Item:
 
 @contextmanager
 def _quiet(data: Any) -> Iterator[Any]:
-    """Ray Data, saying nothing and waiting for one actor only."""
+    """Ray Data, saying nothing and waiting for no actor: those that are ready begin."""
     context = copy(data.DataContext.get_current())
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.wait_for_min_actors_s = PATIENCE
+    context.wait_for_min_actors_s = -1
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
