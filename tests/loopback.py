@@ -45,6 +45,7 @@ class Answer:
     body: object = b""  # bytes, a JSON value, or pieces of bytes that are sent as they come
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False  # hang up in the middle
+    drop: bool = False  # hang up without a word
 
 
 class Server(ThreadingHTTPServer):
@@ -92,6 +93,9 @@ class Loopback:
             do_GET = do_POST = do_PUT = do_DELETE = handle_one
 
             def reply(self, reply: Answer) -> None:
+                if reply.drop:
+                    self.close_connection = True
+                    return
                 headers = {name.lower(): value for name, value in reply.headers.items()}
                 body = reply.body
                 if not isinstance(body, (bytes, Iterable)) or isinstance(body, (dict, list, str)):

@@ -6,16 +6,19 @@ import asyncio
 import base64
 import copy
 import html
+import json
 import pickle
 import threading
 import time
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 from standins import STANDINS
 
-from loopback import Answer, Loopback, b64, png
+from loopback import SECRET, Answer, Loopback, b64, png
 from pictura import Failure, ParameterError, Picture, PresetError, ProviderError, TextToImage, providers
+from pictura.request import Request
 
 KEY = "wJalr/XUtn+FEMI=K7MDENG@bPxR"  # encodings spell it differently
 
@@ -190,6 +193,51 @@ def test_an_echoed_key_is_taken_out_however_it_is_spelled(form):
     told = str(caught.value)
     assert "***" in told and "who is" in told and "pray?" in told
     assert form[4:-4] not in told and KEY[4:-4] not in told
+
+
+def test_what_a_server_filled_in_is_not_recorded_where_it_holds_the_key():
+    """A sampler of AUTOMATIC1111's infotext; options and digest in the file of a Pictura server."""
+    text = f"x\nSteps: 20, Sampler: {SECRET}, CFG scale: 7, Seed: 5, Size: 16x8"
+    answer = {"images": [b64()], "info": json.dumps({"infotexts": [text]})}
+    with Loopback(lambda asked: answer) as server:
+        made = [STANDINS["automatic1111"].open("automatic1111", server).generate("a cat")]
+
+    def echo(asked):
+        if not asked.path.startswith("/files/"):
+            return STANDINS["pictura"].answer(asked, server)
+        request = Request(prompt="a cat", seed=3, num_steps=9, options={"style": [SECRET]})
+        echoed = {"model_digest": SECRET, "notes": (SECRET,)}
+        return Picture(image=Image.new("RGB", (16, 8)), request=request, **echoed).to_bytes()
+
+    with Loopback(echo) as server:
+        made.append(STANDINS["pictura"].open("pictura", server).generate("a cat", seed=3))
+    for picture in made:
+        kept = picture.to_bytes()
+        assert SECRET.encode() not in kept and SECRET.replace("-", "_").encode() not in kept
+    assert made[0].request.num_steps == 20 and made[1].request.num_steps == 9
+
+
+@pytest.mark.parametrize("where", ["?key=", "/v1?sig="])
+def test_an_address_with_a_query_is_refused_since_pictures_record_it(where):
+    with pytest.raises(ParameterError, match="without a query") as caught:
+        TextToImage.from_preset(f"https://host.example{where}{SECRET}#m", api="openai", api_key="sk-1234567")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("max_retries", "posts"), [(0, 2), (1, 3)])
+def test_a_kept_connection_that_ends_is_no_excuse_to_ask_twice(max_retries, posts):
+    """A server takes a connection's second call and hangs up: `max_retries` says whether to ask again."""
+    calls = 0
+
+    def answer(asked):
+        nonlocal calls
+        calls += 1
+        return Answer(drop=True) if calls == 2 else {"data": [{"b64_json": b64()}]}
+
+    with Loopback(answer) as server:
+        model = STANDINS["together"].open("together", server, max_retries=max_retries, concurrency=1)
+        told = list(model.stream(["a cat", "a dog"]))
+    assert isinstance(told[1], Picture if max_retries else Failure) and len(server.asked) == posts
 
 
 @pytest.mark.parametrize("name", providers.names())

@@ -17,7 +17,7 @@ from pictura.errors import ParameterError, ProviderError, shown
 from pictura.providers._addresses import is_private_name
 from pictura.providers._bodies import from_base64, rest_of_answer, text_of
 from pictura.providers._calls import AGAIN, Call, Flow, Reply, Wait, retried
-from pictura.providers._secrets import Secret, redacted
+from pictura.providers._secrets import Secret, holds, redacted
 from pictura.providers._settings import address, further_headers, number, origin, timeouts
 
 __all__ = ["Asking"]
@@ -214,12 +214,19 @@ class Asking:
 
     # Words
 
+    def holds_key(self, value: object) -> bool:
+        """Whether a key is in what the service says."""
+        return holds(value, self._secrets())
+
     def shown(self, text: object, limit: int = 500) -> str:
         """Words of the service on one line, cut, and without keys."""
-        keys = [*([] if self._key is None else [self._key]), *self._further.values()]
-        plain = redacted(str(text), [part for key in keys for part in key.parts()])
+        plain = redacted(str(text), self._secrets())
         plain = " ".join(plain.encode("utf-8", "replace").decode().replace("\0", " ").split())
         return plain if len(plain) <= limit else plain[: limit - 3] + "..."
+
+    def _secrets(self) -> list[Secret]:
+        keys = [*([] if self._key is None else [self._key]), *self._further.values()]
+        return [part for key in keys for part in key.parts()]
 
     def error(self, what: str, status: int | None = None, again: bool = True) -> ProviderError:
         """`what` the service did, as an error without keys."""

@@ -153,8 +153,9 @@ class Pool:
                 return answer
             except ProviderError:
                 connection.end()
-                # A server may close a connection that it has kept long enough; that says nothing of this.
-                if not used or connection.heard or not connection.closed:
+                # A server may close a connection that it has kept long enough; that says nothing of this. It
+                # may have read the call before, though: what it would bill twice is for `retried` to decide.
+                if not used or connection.heard or not connection.closed or not call.repeatable:
                     raise
             except BaseException:
                 connection.end()

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from pictura.errors import ParameterError
 
-__all__ = ["Secret", "redacted"]
+__all__ = ["Secret", "holds", "redacted"]
 
 _HIDDEN = "***"
 _PIECE = 6  # letters from which on a part of a key is one itself
@@ -62,21 +62,29 @@ class Secret:
 def redacted(text: str, secrets: Iterable[Secret]) -> str:
     """`text` without the secrets, also as encodings spell them, or shortened with stars."""
     for secret in secrets:
-        value = secret.reveal()
-        if len(value) >= 4:  # a shorter one is nobody's key; taking it out would take words apart
-            text = _forms(value).sub(_HIDDEN, text)
+        text = _forms(secret.reveal()).sub(_HIDDEN, text)
     return _STARRED.sub(_HIDDEN, text)
+
+
+def holds(value: object, secrets: Iterable[Secret]) -> bool:
+    """Whether a secret is anywhere in a value."""
+    return any(_forms(secret.reveal()).search(str(value)) for secret in secrets)
 
 
 @lru_cache(100)
 def _forms(value: str) -> re.Pattern[str]:
-    """A key in any case, its letters as they are or as URLs, JSON and HTML have them; in base64 and hex."""
-    letters = "".join(
-        rf"(?:\\?{re.escape(letter)}|%{ord(letter):02x}|\\u{ord(letter):04x}|&#0*{ord(letter)};|&#x0*{ord(letter):x};)"
-        for letter in value
-    )
+    """A key in any case, its letters as they are or as URLs, JSON, HTML, names have them; base64 and hex."""
+    if len(value) < 4:  # nobody's key; taking it out would take words apart
+        return re.compile(r"(?!)")
+    letters = "".join(map(_spelled, value))
     encoded = "|".join(map(re.escape, (value.encode().hex(), *_in_base64(value))))
     return re.compile(f"{letters}|{encoded}", re.IGNORECASE)
+
+
+def _spelled(letter: str) -> str:
+    code, plain = ord(letter), rf"\\?{re.escape(letter)}"
+    in_names = "" if letter.isalnum() else "|[-_ ]"
+    return rf"(?:{plain}{in_names}|%{code:02x}|\\u{code:04x}|&#0*{code};|&#x0*{code:x};)"
 
 
 def _in_base64(value: str) -> Iterator[str]:

@@ -119,8 +119,9 @@ class Service(Asking):
                 changes["size"] = image.size
             elif request.size not in (None, image.size):
                 notes.append(f"the service drew {image.width}x{image.height}")
-        if entry.changes:
-            request = replace(request, **entry.changes)
+        filled = {name: value for name, value in entry.changes.items() if not self.holds_key(value)}
+        if filled:
+            request = replace(request, **filled)
         if changes:
             request = request.amended(**changes)
         return Picture(image=image, request=request, notes=tuple(notes), index=index)

@@ -24,13 +24,13 @@ def address(given: str, title: str) -> str:
     try:
         parts = urlsplit(text)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        sound = sound and parts.username is None and parts.password is None
+        sound = sound and parts.username is None and parts.password is None and "?" not in text
     except ValueError:
         sound = False
     if not sound or not text.isascii() or not text.isprintable() or " " in text:
         raise ParameterError(
-            f"base_url is {_without_user(given)}; give the http or https address of {title}, "
-            "with the key in api_key",
+            f"base_url is {_without_user(given)}; give the http or https address of {title}, without a query "
+            "and with the key in api_key",
             parameter="base_url",
         )
     return text
@@ -52,7 +52,7 @@ def further_headers(given: Mapping[str, str] | None) -> dict[str, Secret]:
 
 
 def _without_user(given: object) -> str:
-    """An address as it may be shown, though it has a password in it."""
+    """An address as it may be shown, though it has a password or a query in it."""
     text = str(given)
     scheme, slashes, rest = text.partition("://")
     return shown(f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0])

@@ -192,7 +192,8 @@ class Pictura(Service):
             except ProviderError as error:
                 yield from self._fail(index, error, told)
             else:
-                told.made[index] = picture.amended(model_digest=said.model_digest)
+                digest = None if self.holds_key(said.model_digest) else said.model_digest
+                told.made[index] = picture.amended(model_digest=digest)
                 yield told.made[index]
 
     def _fail(self, index: int, error: PicturaError, told: _Told) -> Flow[None]:
