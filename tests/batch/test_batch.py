@@ -266,6 +266,27 @@ def test_the_best_of_several_by_a_scorer(tmp_path: Path) -> None:
         assert score == pytest.approx(max(scores.values()))
 
 
+@pytest.mark.parametrize("answer", [float("nan"), float("inf"), None, "good"])
+def test_a_score_that_is_no_number_fails_its_picture_alone(answer: Any, tmp_path: Path) -> None:
+    def odd(pictures: Any) -> list[Any]:
+        return [answer if picture.request.prompt == "odd" else 1.0 for picture in pictures]
+
+    report = batch.run(["a", "odd", "b"], tmp_path / "out", model=Instant(), seed=1, scorers=[odd])
+    assert (report.kept, report.failed) == (2, 1)
+    assert "is no finite number" in metadata(tmp_path / "out", "failures.jsonl")[0]["reason"]
+
+
+def test_a_file_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
+    def own(request: Request) -> None:
+        (tmp_path / "out" / "00000001.png").write_bytes(b"mine")
+
+    with pytest.raises(FileError, match="is of something else"):
+        batch.run(["a", "b"], tmp_path / "out", model=Instant(own), seed=1)
+    assert (tmp_path / "out" / "00000001.png").read_bytes() == b"mine"
+    (tmp_path / "out" / "00000001.png").unlink()
+    assert batch.run(["a", "b"], tmp_path / "out", model=Instant(), seed=1).kept == 2
+
+
 def test_candidates_on_the_disk_are_not_drawn_again(tmp_path: Path) -> None:
     """Of 40 for one picture, most are stored and none is settled when it is broken off."""
 
@@ -516,6 +537,7 @@ def test_shards_are_plain_tar_files_of_equal_bytes(tmp_path: Path) -> None:
         ({"num_steps": 0}, "num_steps is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"shard": "x"}, "shard is 'x'"),
+        ({"filters": ["blank", "blank"]}, "two filters are called 'blank'"),
     ],
 )
 def test_settings_are_checked_before_anything_is_made(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pictura import Request
+from pictura import Request, batch
 from pictura.batch.covering import pairwise_rows
 from pictura.batch.sources import open_source
 from pictura.errors import FileError, InputError, ParameterError
@@ -153,6 +153,12 @@ def test_what_has_no_columns_or_splits_or_cannot_be_read_twice(tmp_path: Path) -
         open_source(datasets.Dataset.from_dict({"prompt": ["a"]}).to_iterable_dataset())
     with pytest.raises(FileError, match="cannot be read twice"):
         open_source(os.devnull)
+    for other in ({"prompts": ["a"]}, iter("a"), {}):
+        with pytest.raises(ParameterError, match="give a file, a list or a datasets.Dataset"):
+            open_source(other)
+    with pytest.raises(InputError, match="prompts holds no prompts"):
+        batch.run([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nulls_and_bad_text_in_parquet(tmp_path: Path) -> None:

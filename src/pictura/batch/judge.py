@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ class Verdict:
 class Judge:
     """Scorers and filters, each a function or the name of one; the first scorer chooses among candidates.
 
-    ParameterError for a name that is unknown.
+    ParameterError for a name that is unknown, or that two have.
     """
 
     def __init__(
@@ -34,8 +35,8 @@ class Judge:
         filters: Sequence[Filter | str] = (),
         min_score: float | None = None,
     ) -> None:
-        self.scorers: dict[str, Scorer] = {name_of(one): _loaded(one, scorer_named) for one in scorers}
-        self.filters: dict[str, Filter] = {name_of(one): _loaded(one, filter_named) for one in filters}
+        self.scorers: dict[str, Scorer] = _named("scorer", scorers, scorer_named)
+        self.filters: dict[str, Filter] = _named("filter", filters, filter_named)
         self._least = min_score
         if min_score is not None and not scorers:
             raise ParameterError("min_score needs a scorer; name one", parameter="min_score")
@@ -53,11 +54,11 @@ class Judge:
             if free:
                 found = _asked("scorer", name, score, [pictures[at] for at in free])
                 for at, value in zip(free, found, strict=True):
-                    scores[at][name] = float(value)
+                    scores[at][name] = _number(name, value)
         if self._least is not None:
             for at in free:
                 value = self._first(scores[at])
-                if not value >= self._least:  # nor is a score that is no number
+                if value < self._least:
                     refused[at] = f"score {value:.4g} is below {self._least:g}"
         return [Verdict(scores=s, refused=r) for s, r in zip(scores, refused, strict=True)]
 
@@ -82,8 +83,26 @@ def name_of(what: object) -> str:
     return f"{where}.{getattr(what, '__qualname__', type(what).__qualname__)}"
 
 
-def _loaded(what: Any, named: Callable[[str], Any]) -> Any:
-    return named(what) if isinstance(what, str) else what
+def _named(kind: str, given: Sequence[Any], find: Callable[[str], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in given:
+        name = name_of(one)
+        if name in found:
+            message = f"two {kind}s are called {shown(name)}; give each its own name"
+            raise ParameterError(message, parameter=f"{kind}s")
+        found[name] = find(one) if isinstance(one, str) else one
+    return found
+
+
+def _number(name: str, value: Any) -> float:
+    """A score; what is no finite number would compare with nothing, and JSON has no word for it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise EngineError(f"scorer {name!r} gave {shown(value)}, which is no finite number; try another")
+    return number
 
 
 def _asked(kind: str, name: str, judge: Callable[..., Any], pictures: Sequence[Picture]) -> list[Any]:

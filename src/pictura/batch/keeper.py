@@ -25,7 +25,7 @@ from pictura.batch.outputs import Stored
 from pictura.batch.plan import Item, Plan
 from pictura.batch.spool import Key, Spool
 from pictura.batch.store import Store, told_full
-from pictura.errors import EngineError, PicturaError
+from pictura.errors import EngineError, FileError, PicturaError, shown
 from pictura.picture import Picture
 
 __all__ = ["Keeper"]
@@ -70,7 +70,11 @@ class Keeper:
             with told_full(self._store.out):
                 self._spool.put_all([(drawn.key, drawn.data) for drawn in new])
         else:
-            self._store.put_all([(self._place(drawn.item.index), drawn.data) for drawn in new])
+            files = [(self._place(drawn.item.index), drawn.data) for drawn in new]
+            for place, _ in files:
+                if place.exists():  # and was not found to be ours
+                    raise FileError(f"{shown(str(place))} is of something else; move it and run again")
+            self._store.put_all(files)
         complete = []
         for drawn in group:
             waiting = self._open.setdefault(drawn.item.index, {})

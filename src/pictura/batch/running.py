@@ -18,7 +18,7 @@ from pictura.batch.store import Store
 from pictura.batch.words import styles_digest, wording_of
 from pictura.batch.work import Engine, Progress, Report, Work
 from pictura.discovery import unknown
-from pictura.errors import ParameterError, shown
+from pictura.errors import InputError, ParameterError, shown
 from pictura.evaluation.scorers import Scorer
 from pictura.inputs import whole
 from pictura.request import random_seed
@@ -121,6 +121,8 @@ def follow(
     source = open_source(prompts, column, split)
     if service and engine != "local":
         raise ParameterError("service is for engine 'local'; leave one of them out", parameter="service")
+    if next(source.rows(), None) is None:
+        raise InputError(f"{source.name} holds no prompts; give at least one")
     network = _model(model, service or {})
     seeded = _takes_seeds(network, seed)
     with closing(Store(out)) as store:

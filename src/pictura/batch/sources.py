@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -37,17 +37,18 @@ def open_source(prompts: object, column: str | None = None, split: str | None = 
         return _named(os.fspath(prompts), column, split)
     from pictura.batch import tables
 
-    if hasattr(prompts, "column_names") and not hasattr(prompts, "__len__"):
-        raise ParameterError(
-            "prompts is a data set that streams, whose rows may differ next time; give one that is loaded",
-            parameter="prompts",
-        )
-    if hasattr(prompts, "column_names") or hasattr(prompts, "keys"):
+    tried = list(prompts.values()) if isinstance(prompts, Mapping) else [prompts]
+    if tried and all(hasattr(one, "select_columns") for one in tried):  # of datasets, which need not be here
+        if not all(hasattr(one, "__len__") for one in tried):
+            raise ParameterError(
+                "prompts is a data set that streams and may differ the next time; give one that is loaded",
+                parameter="prompts",
+            )
         return tables.dataset(prompts, column, split, "the data set")
     if isinstance(prompts, (list, tuple)):
         return Listed(rows_given=prompts, column=column)
     raise ParameterError(
-        f"prompts is {shown(prompts)}; give a file, a list or a data set", parameter="prompts"
+        f"prompts is {shown(prompts)}; give a file, a list or a datasets.Dataset", parameter="prompts"
     )
 
 

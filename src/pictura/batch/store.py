@@ -44,7 +44,7 @@ class Store:
         new = not self.hidden.is_dir()
         if self.out.exists() and not self.out.is_dir():
             raise FileError(f"{shown(str(out))} is a file; give a folder")
-        if new and self.out.is_dir() and any(self.out.iterdir()):
+        if new and self.out.is_dir() and any(path.name != HIDDEN for path in self.out.iterdir()):
             raise FileError(f"{shown(str(out))} holds other files; choose a new or an empty folder")
         with told(self.out):
             self.hidden.mkdir(parents=True, exist_ok=True)
