@@ -83,14 +83,15 @@ class Remote:
         loop = self._background().loop
         told: Told[Event | None] = Told(loop)
         run = self._run(loop, told.add, previews)
-        live, more, broken = 0, True, None
+        live, more = 0, True
+        broken: Exception | None = None
         try:
             while more or live:
                 begun: list[Job] = []
                 while more and live < window:
                     try:
                         job = next(jobs, None)
-                    except PicturaError as error:  # an input that cannot be used: finish what is begun
+                    except Exception as error:  # of an input, or of who lists them: finish what is begun
                         job, broken = None, error
                     if job is None:
                         more = False
@@ -131,8 +132,9 @@ class Remote:
         run = self._run(asyncio.get_running_loop(), deliver, previews)
         ahead: deque[Job] = deque()  # read and not begun: what ends makes room for one of these at once
         low = window // 4  # few at once, since a thread that computes holds this one up
-        live, more, broken = 0, True, None
-        reading: asyncio.Task[tuple[list[Job], bool, PicturaError | None]] | None = None
+        live, more = 0, True
+        broken: Exception | None = None
+        reading: asyncio.Task[tuple[list[Job], bool, Exception | None]] | None = None
         try:
             while more or live or ahead:
                 if reading is not None and reading.done():
@@ -389,7 +391,7 @@ def _heard(gate: Gate, status: int, headers: Mapping[str, str]) -> None:
             gate.pause(seconds)
 
 
-def _read(jobs: Iterator[Job], most: int, seconds: float) -> tuple[list[Job], bool, PicturaError | None]:
+def _read(jobs: Iterator[Job], most: int, seconds: float) -> tuple[list[Job], bool, Exception | None]:
     """(jobs, whether there may be more, why not): at most so many, and no longer than so after the first."""
     found: list[Job] = []
     until = monotonic() + seconds
@@ -399,6 +401,6 @@ def _read(jobs: Iterator[Job], most: int, seconds: float) -> tuple[list[Job], bo
             if job is None:
                 return found, False, None
             found.append(job)
-    except PicturaError as error:
+    except Exception as error:
         return found, False, error
     return found, True, None

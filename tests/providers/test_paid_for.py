@@ -148,6 +148,28 @@ def test_pictures_that_came_and_were_not_taken_are_kept(how, monkeypatch, tmp_pa
     assert found == set(prompts) - {first.request.prompt} and len(server.asked) == 4
 
 
+@pytest.mark.parametrize("how", ["stream", "astream"])
+def test_what_is_begun_is_finished_when_the_list_of_prompts_breaks(how):
+    def prompts():
+        yield from ("a cat", "a dog")
+        raise KeyError("no third")
+
+    async def asynchronously(model, told):
+        async for event in model.astream(prompts()):
+            told.append(event)
+
+    told = []
+    with STANDINS["openai"].serve() as server:
+        model = STANDINS["openai"].open("openai", server)
+        with pytest.raises(KeyError, match="no third"):
+            if how == "astream":
+                asyncio.run(asynchronously(model, told))
+            else:
+                for event in model.stream(prompts()):
+                    told.append(event)
+    assert [type(event) for event in told] == [Picture, Picture]
+
+
 @pytest.mark.parametrize("name", sorted(set(STANDINS) - {"pictura"}))
 def test_what_a_service_says_in_place_of_a_picture_is_told(name):
     with Loopback(lambda asked: {"error": {"message": "not this word"}}) as server:

@@ -22,6 +22,7 @@ from pictura.providers._settings import address, further_headers, number, origin
 
 __all__ = ["Asking"]
 
+_LONG = 12  # letters of what is a key by its looks
 _PAID = 6  # tries of a call for what is paid for, at least
 _HINTS = {
     401: "check the key",
@@ -215,8 +216,10 @@ class Asking:
     # Words
 
     def holds_key(self, value: object) -> bool:
-        """Whether a key is in what the service says."""
-        return holds(value, self._secrets())
+        """Whether a key is in what the service says. Of further headers, short values are words."""
+        own = [] if self._key is None else self._key.parts()
+        further = [secret for secret in self._further.values() if len(secret.reveal()) >= _LONG]
+        return holds(value, [*own, *further])
 
     def shown(self, text: object, limit: int = 500) -> str:
         """Words of the service on one line, cut, and without keys."""
