@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -54,6 +55,7 @@ class Remote:
         self._thread: LoopThread | None = None
         self._pool: Pool | None = None  # the thread's
         self._lock = threading.Lock()
+        self._most = sys.maxsize  # pictures of a request: 1 once the service has shown that it makes no more
 
     def model(self, name: str) -> Model:
         """What completing a request needs to know, for pictures to be recorded as by `name`."""
@@ -231,7 +233,31 @@ class Remote:
     async def answer(
         self, job: Job, pool: Pool, deadline: Deadline, deliver: Deliver, previews: bool
     ) -> None:
-        """Make a job's pictures. Each item gets a Picture or a Failure, then None is delivered."""
+        """Make a job's pictures. Each item gets a Picture or a Failure, then None is delivered.
+
+        Some services refuse to make several at once, or make one all the same: then each is asked for by
+        itself, in the next jobs too if that goes well.
+        """
+        waiting, most = list(job), self._most
+        while waiting:
+            group, waiting = waiting[:most], waiting[most:]
+            left, error = await self._answered(group, pool, deadline, deliver, previews)
+            refused = isinstance(error, ProviderError) and error.status in (400, 422)
+            if refused and len(group) > 1 or left and error is None and len(left) == len(group) - 1:
+                most, waiting = 1, left + waiting
+                continue
+            if not left and most == 1:
+                self._most = 1
+            failed, waiting = (left + waiting, []) if refused else (left, waiting)
+            count = f"the service made {len(group) - len(left)} pictures of {len(group)}"
+            for item in failed:
+                deliver(Failure(index=item.index, request=item.request, error=error or ProviderError(count)))
+        deliver(None)
+
+    async def _answered(
+        self, job: Job, pool: Pool, deadline: Deadline, deliver: Deliver, previews: bool
+    ) -> tuple[list[Item], PicturaError | None]:
+        """Ask for a job's pictures together: the items that got nothing, and why if something is wrong."""
         open_items, surplus = dict(enumerate(job)), Surplus()
         started = perf_counter()
 
@@ -255,7 +281,7 @@ class Remote:
             else:
                 deliver(replace(event, index=item.index, request=item.request))
 
-        error: PicturaError
+        error: PicturaError | None
         try:
             await self._gate.enter()
             try:
@@ -264,15 +290,13 @@ class Remote:
                 self._gate.leave()
             for picture in made:
                 tell(picture)
-            error = ProviderError(f"the service made {len(job) - len(open_items)} pictures of {len(job)}")
+            error = None
         except PicturaError as failed:
             error = failed
         except Exception as failed:  # a provider of someone else may fail in any way
             error = EngineError(f"the provider failed ({type(failed).__name__}: {failed})")
             error.__cause__ = failed
-        for item in open_items.values():
-            deliver(Failure(index=item.index, request=item.request, error=error))
-        deliver(None)
+        return list(open_items.values()), error
 
     async def _made(
         self, job: Job, pool: Pool, deadline: Deadline, tell: Callable[[Event], object], previews: bool

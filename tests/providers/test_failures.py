@@ -230,6 +230,25 @@ def test_three_pictures_of_four():
     assert "3 pictures of 4" in str(told[-1].error)
 
 
+@pytest.mark.parametrize("refusing", [True, False], ids=["refuses several", "makes one"])
+def test_a_service_of_one_picture_a_request_is_asked_for_each(refusing):
+    def answer(asked):
+        several = asked.json.get("n", 1) > 1
+        if several and refusing or "bad" in asked.json["prompt"]:
+            return Answer(400, {"error": {"message": "You must provide n=1 for this model."}})
+        return {"data": [{"b64_json": b64()}]}
+
+    with Loopback(answer) as server:
+        remote = model(server, concurrency=1)
+        assert len(remote.generate("a cat", num_images=3)) == 3
+        assert len(server.asked) == (4 if refusing else 3)
+        server.asked.clear()
+        assert len(remote.generate("a star", num_images=2)) == 2
+        assert len(server.asked) == 2  # that much is known now
+        told = list(model(server).stream("a bad cat", num_images=3))
+    assert [type(event) for event in told] == [Failure] * 3 and len(server.asked) == 4
+
+
 def test_pictures_beyond_those_asked_for_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("PICTURA_CACHE", str(tmp_path))
     colours = [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
