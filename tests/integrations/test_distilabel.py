@@ -336,6 +336,16 @@ for kind in (PicturaImageGeneration, AsyncPicturaImageGeneration):
     assert [len(row[0]["images"]) for row in rows] == [2, 2], rows
     assert [p.name for p in model.generate_parameters][0] in ("input", "inputs")
     model.unload()
+class Each(base.AsyncImageGenerationModel):
+    _num_generations_param_supported = False
+    model_name = property(lambda self: "each")
+    async def agenerate(self, input: str):
+        return [{"images": [input]}]
+assert Each().generate(["a"], num_generations=2) == [[{"images": ["a"]}, {"images": ["a"]}]]
+try:
+    from pictura.integrations.distilabel import ImageGeneration
+except ImportError as error:
+    assert "pip install" in str(error), error
 try:
     base.ImageGenerationModel()
 except TypeError as error:

@@ -86,11 +86,18 @@ except ModuleNotFoundError:
             async def agenerate(self, input: str, num_generations: int = 1, **kwargs: Any) -> Row:
                 """The answer to one prompt."""
 
+            _num_generations_param_supported = True  # else `agenerate` is asked once for each generation
+
             async def _agenerate(
                 self, inputs: list[str], num_generations: int = 1, **kwargs: Any
             ) -> list[Row]:
-                asked = (self.agenerate(text, num_generations=num_generations, **kwargs) for text in inputs)
-                return list(await asyncio.gather(*asked))
+                if self._num_generations_param_supported:
+                    kwargs, each = {"num_generations": num_generations, **kwargs}, 1
+                else:
+                    each = num_generations
+                asked = (self.agenerate(text, **kwargs) for text in inputs for _ in range(each))
+                answers = await asyncio.gather(*asked)
+                return [sum(answers[at : at + each], []) for at in range(0, len(answers), each)]
 
             def generate(self, inputs: list[str], num_generations: int = 1, **kwargs: Any) -> list[Row]:
                 """`agenerate` for all of `inputs` at once."""

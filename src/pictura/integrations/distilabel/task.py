@@ -9,10 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from distilabel.constants import DISTILABEL_METADATA_KEY
-from distilabel.steps.base import StepInput
-from distilabel.steps.tasks import ImageGeneration as _ImageGeneration
-from distilabel.utils.dicts import group_dicts
 from PIL import Image
 from pydantic import Field, PrivateAttr
 
@@ -20,6 +16,15 @@ from pictura.errors import ParameterError, PicturaError, shown
 
 from .finished import Finished, digest
 from .models import AsyncDrawing, PicturaImageGeneration
+
+try:
+    from distilabel.constants import DISTILABEL_METADATA_KEY
+    from distilabel.steps.base import StepInput
+    from distilabel.steps.tasks import ImageGeneration as _ImageGeneration
+    from distilabel.utils.dicts import group_dicts
+except ModuleNotFoundError as error:
+    message = f"ImageGeneration needs distilabel ({error.name}); pip install 'pictura[distilabel]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 __all__ = ["ImageGeneration"]
 
