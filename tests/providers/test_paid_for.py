@@ -46,6 +46,21 @@ def test_a_job_that_was_accepted_is_asked_for_until_it_is_done(name, trouble):
     assert len(billed(server)) == 1 and not [a for a in server.asked if a.method in ("PUT", "DELETE")]
 
 
+def test_a_service_that_is_busy_with_a_job_is_waited_for_as_long_as_it_asks():
+    flow = (
+        STANDINS["bfl"]
+        .open("bfl", Nowhere, timeout=(1, 1, 500), max_retries=0)
+        .provider.follow(providers.Call("GET", "http://127.0.0.1:9/"), lambda body: body["status"] == "Ready")
+    )
+    next(flow)
+    wait = flow.send(providers.Reply(429, {"retry-after": "120"}))
+    assert isinstance(wait, providers.Wait) and 120 <= wait.seconds <= 121
+
+
+class Nowhere:
+    url = "http://127.0.0.1:9"
+
+
 def test_a_job_that_is_refused_is_given_up():
     def answer(asked):
         return (
@@ -185,7 +200,19 @@ def test_a_service_without_a_model_is_refused(name):
         TextToImage.from_preset(f"{name}://", api_key=STANDINS[name].key, base_url="http://127.0.0.1:9")
 
 
+def test_azure_says_where_its_address_comes_from(monkeypatch):
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    with pytest.raises(ParameterError, match="give base_url or set AZURE_OPENAI_ENDPOINT"):
+        TextToImage.from_preset("azure://mine", api_key=KEY)
+
+
 # Keys
+
+
+def test_the_hub_is_asked_for_private_models_with_the_key_and_a_mirror_without():
+    provider = providers.load("huggingface")("org/m", api_key=KEY, provider="fal-ai")
+    for url, told in (("https://huggingface.co/api", True), ("https://huggingface.co.example/api", False)):
+        assert ("authorization" in provider.call("GET", url).headers) is told
 
 
 def test_no_pickle_holds_a_key():

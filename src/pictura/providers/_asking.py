@@ -202,7 +202,9 @@ class Asking:
 
     def _retried(self, call: Call, paid: bool) -> Flow[Reply]:
         attempts = self.max_retries + 1
-        return retried(call, attempts=max(attempts, _PAID) if paid else attempts)
+        if not paid:
+            return retried(call, attempts=attempts)
+        return retried(call, attempts=max(attempts, _PAID), patience=self.timeout[2])
 
     def _trusted(self, url: str) -> bool:
         """Whether the key may go there: to the base's own origin, and to other hosts of the service."""

@@ -12,6 +12,7 @@ import os
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from pictura.errors import ParameterError
 from pictura.providers._openai_images import Images
 
 _VERSION = "2025-04-01-preview"
@@ -25,7 +26,13 @@ class Azure(Images):
     def __init__(
         self, model: str = "", *, base_url: str | None = None, api_version: str | None = None, **settings: Any
     ) -> None:
-        super().__init__(model, base_url=base_url or os.environ.get("AZURE_OPENAI_ENDPOINT"), **settings)
+        base_url = base_url or os.environ.get("AZURE_OPENAI_ENDPOINT")
+        if not base_url:
+            raise ParameterError(
+                f"{self.title} is at your resource's address; give base_url or set AZURE_OPENAI_ENDPOINT",
+                parameter="base_url",
+            )
+        super().__init__(model, base_url=base_url, **settings)
         self.api_version = api_version or os.environ.get("OPENAI_API_VERSION") or _VERSION
 
     def headers(self) -> dict[str, str]:

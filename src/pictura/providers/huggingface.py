@@ -37,6 +37,7 @@ class HuggingFace(Service):
     base: ClassVar[str] = "https://router.huggingface.co"
     keys: ClassVar[tuple[str, ...]] = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
     needs_model: ClassVar[bool] = False  # an endpoint has one
+    siblings: ClassVar[tuple[str, ...]] = ("huggingface.co",)  # which knows private models
 
     def __init__(
         self, model: str = "", *, provider: str | None = None, provider_model: str = "", **settings: Any
