@@ -8,7 +8,7 @@ import logging
 import pytest
 from standins import SIZE, STANDINS, seed_of
 
-from loopback import SECRET, Answer, Loopback
+from loopback import SECRET, Answer, Loopback, png
 from pictura import Failure, ParameterError, Picture, Pictures, ProviderError, Step, providers
 
 pytestmark = pytest.mark.parametrize("name", STANDINS)
@@ -91,8 +91,20 @@ def test_what_goes_away_is_tried_again(name):
         Answer(200, b"x" * 100, cut=True),
         Answer(418, b"\0" * 1000),
     ],
-    ids=["page", "empty", "no text", "deep", "odd", "number", "shapes", "sent on", "10 GB", "no gzip", "cut",
-         "418"],
+    ids=[
+        "page",
+        "empty",
+        "no text",
+        "deep",
+        "odd",
+        "number",
+        "shapes",
+        "sent on",
+        "10 GB",
+        "no gzip",
+        "cut",
+        "418",
+    ],
 )
 def test_answers_of_any_kind_are_an_error(name, answer):
     with Loopback(lambda asked: answer) as server:
@@ -122,6 +134,21 @@ def test_no_key_is_ever_shown(name, caplog, tmp_path):
             chain = [caught.value, caught.value.__cause__, caught.value.__context__]
             seen += [str(error) + repr(error) for error in chain]
     assert not [text for text in seen if SECRET in text]
+
+
+def test_no_place_on_this_machine_is_sent_in_place_of_a_picture(name, tmp_path):
+    """A service that is sent no picture refuses a file; a mask alone is refused by those that take one."""
+    path = tmp_path / "in.png"
+    path.write_bytes(png())
+    with STANDINS[name].serve() as server:
+        model = STANDINS[name].open(name, server)
+        for option in {"image", "mask"} - model.provider.options.keys():
+            with pytest.raises(ParameterError, match=f"{option} is given, and .* is sent none"):
+                model.generate("a cat", **{option: str(path)})
+        if "mask" in model.provider.options:
+            with pytest.raises(ParameterError, match="give image too"):
+                model.generate("a cat", mask=str(path))
+        assert not server.asked
 
 
 def test_closing_the_stream_gives_up_what_is_under_way(name):

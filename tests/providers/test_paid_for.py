@@ -206,6 +206,23 @@ def test_azure_says_where_its_address_comes_from(monkeypatch):
         TextToImage.from_preset("azure://mine", api_key=KEY)
 
 
+@pytest.mark.parametrize(("model", "mask", "names"), [
+    ("replicate://o/n", True, {"image", "mask"}), ("bfl://flux-pro-1.0-fill", True, {"image", "mask"}),
+    ("bfl://flux-pro-1.1", False, {"image_prompt"}), ("bfl://flux-kontext-pro", False, {"input_image"}),
+])  # fmt: skip
+def test_pictures_to_start_from_have_the_names_of_the_model(model, mask, names, tmp_path):
+    path = tmp_path / "in.png"
+    path.write_bytes(png())
+    standin = STANDINS[model.partition(":")[0]]
+    with standin.serve() as server:
+        remote = TextToImage.from_preset(model, base_url=server.url, api_key=KEY)
+        remote.generate("a cat", seed=1, image=str(path), **({"mask": str(path)} if mask else {}))
+    sent = billed(server)[0].json
+    sent = sent.get("input", sent)
+    assert {name for name in sent if "mask" in name or "image" in name} == names
+    assert all("iVBOR" in sent[name] for name in names)
+
+
 # Keys
 
 

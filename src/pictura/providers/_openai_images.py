@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pictura.errors import ParameterError, ProviderError
+from pictura.errors import ProviderError
 from pictura.options import Option
 from pictura.picture import Picture, Preview
 from pictura.providers._bodies import (
@@ -46,11 +46,6 @@ class Images(Service):
     max_seed: ClassVar[int] = 2**63 - 1
     seeded: ClassVar[bool] = False
     previews: ClassVar[bool] = True
-
-    def check(self, request: Request) -> None:
-        super().check(request)
-        if "mask" in request.options and "image" not in request.options:
-            raise ParameterError("mask says what of a picture may change; give image too", parameter="mask")
 
     def per_call(self, request: Request) -> int:
         return 10 if request.seed is None and not request.options.get("partial_images") else 1

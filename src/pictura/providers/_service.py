@@ -23,6 +23,7 @@ from pictura.request import MAX_SEED, Request
 __all__ = ["Found", "Service"]
 
 _AWAY = 200_000  # bytes of a picture's file from which on it is decoded off the event loop
+_PICTURES = frozenset({"image", "mask", "reference", "control"})  # options that mean files elsewhere
 # What services call the number of pictures, or of pieces of an answer: that is for us to say.
 _COUNTS = frozenset({"n", "n_iter", "batch_size", "num_outputs", "numberOfImages", "sampleCount", "stream"})
 
@@ -43,6 +44,15 @@ class Service(Asking):
             raise ParameterError(
                 f"seed is {request.seed}; {self.who} takes up to {self.max_seed}", parameter="seed"
             )
+        for name in _PICTURES & request.options.keys() - self.options.keys() if request.options else ():
+            if not str(request.options[name]).startswith(("https://", "http://", "data:")):
+                raise ParameterError(
+                    f"{name} is given, and {self.who} is sent none; leave it out, or give an address that "
+                    "the service fetches itself",
+                    parameter=name,
+                )
+        if "mask" in request.options and "image" not in request.options and "mask" in self.options:
+            raise ParameterError("mask says what of a picture may change; give image too", parameter="mask")
         for name in _COUNTS & request.options.keys() if request.options else ():
             raise ParameterError(
                 f"{name} is how the service counts pictures; give num_images, and each has its own place",

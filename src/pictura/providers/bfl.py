@@ -50,7 +50,7 @@ class BFL(Service):
 
     def _body(self, request: Request) -> dict[str, Any]:
         width, height = request.size or (None, None)
-        pictures = {"image_prompt": attached(request, "image"), "mask": attached(request, "mask")}
+        pictures = {self._start(request): attached(request, "image"), "mask": attached(request, "mask")}
         fields = {
             "width": width,
             "height": height,
@@ -61,6 +61,13 @@ class BFL(Service):
         }
         known = {name: value for name, value in fields.items() if value is not None}
         return {"prompt": request.prompt, **known, **options_of(request, "image", "mask")}
+
+    def _start(self, request: Request) -> str:
+        """What the model calls the picture to start from."""
+        if "mask" in request.options:
+            return "image"
+        edits = "kontext" in self.model or self.model.startswith("flux-2")
+        return "input_image" if edits else "image_prompt"
 
 
 PROVIDER = BFL

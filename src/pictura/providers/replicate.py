@@ -18,7 +18,7 @@ from pictura.options import Option
 from pictura.picture import Picture
 from pictura.providers._bodies import members, said
 from pictura.providers._calls import Flow, Undo
-from pictura.providers._sent import IMAGE, data_address, options_of
+from pictura.providers._sent import IMAGE, MASK, data_address, options_of
 from pictura.providers._service import Found, Service
 from pictura.request import Request
 
@@ -29,7 +29,7 @@ class Replicate(Service):
     name: ClassVar[str] = "replicate"
     title: ClassVar[str] = "Replicate"
     parameters = frozenset({"size", "seed", "num_steps", "guidance_scale", "negative_prompt"})
-    options: ClassVar[Mapping[str, Option]] = {"image": IMAGE}
+    options: ClassVar[Mapping[str, Option]] = {"image": IMAGE, "mask": MASK}
     base: ClassVar[str] = "https://api.replicate.com/v1"
     keys: ClassVar[tuple[str, ...]] = ("REPLICATE_API_TOKEN",)
     max_seed: ClassVar[int] = 2**31 - 1
@@ -66,9 +66,10 @@ class Replicate(Service):
             "guidance_scale": request.guidance_scale,
             "negative_prompt": request.negative_prompt,
             "image": data_address(request, "image"),
+            "mask": data_address(request, "mask"),
         }
         known = {name: value for name, value in fields.items() if value is not None}
-        return {"prompt": request.prompt, **known, **options_of(request, "image")}
+        return {"prompt": request.prompt, **known, **options_of(request, "image", "mask")}
 
 
 PROVIDER = Replicate
