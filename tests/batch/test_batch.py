@@ -537,6 +537,7 @@ def test_shards_are_plain_tar_files_of_equal_bytes(tmp_path: Path) -> None:
         ({"num_steps": 0}, "num_steps is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"shard": "x"}, "shard is 'x'"),
+        ({"best_of": 2}, "best_of needs a scorer"),
         ({"filters": ["blank", "blank"]}, "two filters are called 'blank'"),
     ],
 )

@@ -26,7 +26,7 @@ from pictura.text.wildcards import Wildcards
 
 __all__ = ["follow", "run"]
 
-DEFAULT_SCORER = "scene_detector"  # where one must choose and none is named
+DEFAULT_SCORER = "scene_detector"  # where one must choose among scenes and none is named
 WINDOW = 16  # pictures worked on at once, unless said otherwise
 
 
@@ -79,10 +79,11 @@ def follow(
     prompts: see `open_source`. model: a preset, or a `TextToImage`. seed: of the first picture; by default a
     random one, which the folder remembers. num_images: for each row. Parameters are for rows that do not say
     otherwise themselves. best_of, scorers: make so many for each picture and keep the one that the first
-    scorer likes best. filters: see `pictura.batch.filters`. dedup: "exact" or "perceptual[:BITS]"; the first
-    of equals is kept. retry_failed: make failed pictures once more. engine: "local", or "ray" with the
-    `address` of a cluster and a number of `actors`. batch_size: pictures worked on at once. service: what
-    `from_preset` is told of a remote model, such as base_url, api_key and concurrency; never written down.
+    scorer likes best; there is one for scenes. filters: see `pictura.batch.filters`. dedup: "exact" or
+    "perceptual[:BITS]"; the first of equals is kept. retry_failed: make failed pictures once more. engine:
+    "local", or "ray" with the `address` of a cluster and a number of `actors`. batch_size: pictures worked on
+    at once. service: what `from_preset` is told of a remote model, such as base_url, api_key and concurrency;
+    never written down.
     wildcards: a folder with the lines that `__name__` in a prompt stands for; styles: a file of your own
     styles. What is in them is part of the plan.
 
@@ -124,6 +125,9 @@ def follow(
     if next(source.rows(), None) is None:
         raise InputError(f"{source.name} holds no prompts; give at least one")
     network = _model(model, service or {})
+    if best_of > 1 and not scorers and getattr(network, "family_name", None) != "scenes":
+        message = f"best_of needs a scorer, and the built-in one reads scenes; name one for {network.name!r}"
+        raise ParameterError(message, parameter="scorers")
     seeded = _takes_seeds(network, seed)
     with closing(Store(out)) as store:
         before = store.before()
