@@ -249,7 +249,7 @@ class Remote:
             if not left and most == 1:
                 self._most = 1
             failed, waiting = (left + waiting, []) if refused else (left, waiting)
-            count = f"the service made {len(group) - len(left)} pictures of {len(group)}"
+            count = f"the service sent {len(group) - len(left)} pictures of {len(group)}"
             for item in failed:
                 deliver(Failure(index=item.index, request=item.request, error=error or ProviderError(count)))
         deliver(None)

@@ -340,8 +340,17 @@ def frames(error):
 def test_failures_are_told_beside_the_pictures_of_a_job():
     with Loopback(lambda asked: {"data": [{"b64_json": b64()}, {"b64_json": "!!!"}]}) as server:
         told = list(STANDINS["openai"].open("openai", server).stream("a cat", num_images=3))
-    assert [type(event) for event in sorted(told, key=lambda event: event.index)] == [
-        Picture,
-        Failure,
-        Failure,
-    ]
+    made, damaged, missing = sorted(told, key=lambda event: event.index)
+    assert isinstance(made, Picture) and isinstance(damaged, Failure) and isinstance(missing, Failure)
+    assert "damaged base64" in str(damaged.error) and "sent 2 pictures of 3" in str(missing.error)
+
+
+def test_a_result_of_fal_that_no_second_look_changes_is_not_asked_for_again():
+    def answer(asked):
+        if asked.method != "GET" or asked.path.endswith("/status"):
+            return STANDINS["fal"].answer(asked, server)
+        return Answer(500, {"detail": [{"msg": "no such words"}]}, {"x-fal-retryable": "false"})
+
+    with Loopback(answer) as server, pytest.raises(ProviderError, match="refused with 500: no such words"):
+        STANDINS["fal"].open("fal", server).generate("a cat", seed=1)
+    assert sum(asked.path.endswith("/requests/1") for asked in server.asked) == 1

@@ -165,7 +165,7 @@ def retried(
             if attempt == attempts or not error.again:
                 raise
         else:
-            said = reply.headers.get("x-should-retry")
+            said = reply.headers.get("x-should-retry", reply.headers.get("x-fal-retryable"))
             if said == "false" or (reply.status not in AGAIN and said != "true"):
                 return reply
             asked = retry_after(reply, time())

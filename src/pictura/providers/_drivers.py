@@ -207,7 +207,7 @@ class _State:
                         ProviderError(f"a provider must yield a Call or a Wait; this one yielded {kind}")
                     )
                     continue
-                wanted = self._flow.send(WAITED)
+                wanted = next(self._flow)  # what is told needs no answer, and may come from any iterator
         except StopIteration as done:
             self.undo = None
             return _Done(done.value)
