@@ -85,6 +85,11 @@ def test_one_bad_prompt_costs_no_other(model):
         model.generate(["a \0 dog"])
 
 
+def test_one_text_is_no_list_of_prompts(model):
+    with pytest.raises((InputError, ValueError), match="list"):
+        model.generate("a cat")
+
+
 def test_before_loading_it_says_so(toy_name):
     with pytest.raises(InputError, match="call load"):
         PicturaImageGeneration(model=toy_name).generate(["a cat"])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -237,3 +241,55 @@ def test_in_a_pipeline_that_is_resumed(kind, tmp_path, at_openai, at_huggingface
     assert [row["image"] for row in run()] == [row["image"] for row in rows]
     assert len(at_openai.asked) + len(at_huggingface.asked) == asked  # nothing is paid for twice
     assert np.unique([row["image"] is None for row in rows]).tolist() == [False, True]
+
+
+KILLED = """
+import sys
+from distilabel.pipeline import Pipeline
+from distilabel.steps import LoadDataFromDicts
+from pictura.integrations.distilabel import ImageGeneration, OpenAIImageGeneration
+cache, keep, url = sys.argv[1:]
+with Pipeline(name="killed", cache_dir=cache) as pipeline:
+    rows = LoadDataFromDicts(data=[{"prompt": f"{row} stars"} for row in range(8)], batch_size=4)
+    model = OpenAIImageGeneration(model="m", api_key="k", base_url=f"{url}/v1")
+    rows >> ImageGeneration(name="draw", image_generation_model=model, input_batch_size=2, keep_in=keep)
+if __name__ == "__main__":
+    data = pipeline.run()["default"]["train"]
+    assert [row["prompt"] for row in data if row["image"]] == [f"{row} stars" for row in range(8)]
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_pipeline_goes_on_where_it_was(tmp_path):
+    """kill -9 of the whole group at three requests: at most the batch in flight is asked for again."""
+    pytest.importorskip("distilabel")
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    running: list[subprocess.Popen[bytes]] = []
+    kills = {2, 5, 9}
+
+    def answer(asked):
+        if len(server.asked) in kills:
+            os.killpg(running[-1].pid, signal.SIGKILL)
+        return {"data": [{"b64_json": base64.b64encode(png(asked.json["prompt"])).decode()}]}
+
+    with Loopback(answer) as server:
+        for run in range(len(kills) + 1):
+            # A new cache each time: a kill may tear distilabel's files, which are written in place.
+            program = [
+                sys.executable,
+                "-W",
+                "ignore",
+                script,
+                tmp_path / f"cache {run}",
+                tmp_path / "kept",
+                server.url,
+            ]
+            with open(tmp_path / "log", "wb") as log:
+                running.append(subprocess.Popen(program, stdout=log, stderr=log, start_new_session=True))
+            status = running[-1].wait(120)
+            assert status == (-signal.SIGKILL if run < len(kills) else 0), (tmp_path / "log").read_text()[
+                -2000:
+            ]
+        assert {asked.json["prompt"] for asked in server.asked} == {f"{row} stars" for row in range(8)}
+        assert len(server.asked) <= 8 + 2 * len(kills)

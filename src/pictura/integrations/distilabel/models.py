@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, field_validator, validate_call
 
-from pictura.errors import InputError, ParameterError, PicturaError
+from pictura.errors import InputError, ParameterError, PicturaError, shown
 from pictura.picture import Failure, Picture
 from pictura.request import Request
 
@@ -190,6 +190,8 @@ class AsyncDrawing(_Loaded, AsyncImageGenerationModel):
 
         Seeds are one for each prompt, or count on from `seed` where the model has one.
         """
+        if isinstance(inputs, str):  # each of its letters would be drawn
+            raise InputError(f"inputs is the text {shown(inputs)}; give a list of prompts")
         first = kwargs.pop("seed", None)
         first = getattr(self, "seed", None) if first is None else first
         if seeds is None and first is not None:
