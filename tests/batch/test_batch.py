@@ -173,6 +173,8 @@ def test_retry_failed_ends_with_the_same_files(form: str, tmp_path: Path) -> Non
     report = batch.run(prompts, tmp_path / "out", model=model, retry_failed=True, **settings)
     assert (report.failed, report.made) == (0, 1)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert batch.run(prompts, tmp_path / "out", model=model, retry_failed=True, **settings).made == 0
+    assert files(tmp_path / "out") == files(tmp_path / "whole")  # nothing was left to be tried again
 
 
 @pytest.mark.parametrize(

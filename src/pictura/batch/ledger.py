@@ -118,10 +118,12 @@ class Ledger:
 
     def try_again(self) -> int:
         """Mark every failed picture as to be tried again; how many."""
+        if not self.count("failed"):
+            return 0
         with self.commit():
             number = self._db.execute("UPDATE picture SET state = 4 WHERE state = 2 AND state <> 1").rowcount
             self.set_count("failed", 0)
-            self.set_count("finished", 0 if number else self.count("finished"))
+            self.set_count("finished", 0)
         return number
 
     def again(self) -> list[int]:
