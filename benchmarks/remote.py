@@ -106,7 +106,7 @@ def resident() -> float:
 
 def main() -> None:
     options, before = arguments(__doc__ or ""), machine()
-    runs, rows, many = (1, 600, 1000) if options.quick else (5, 200 * AT_ONCE, 100_000)
+    runs, rows, many = (1, 600, 1000) if options.quick else (5, 400 * AT_ONCE, 100_000)
     few, some = (300, 300) if options.quick else (2000, 20 * AT_ONCE)
     script = Path(__file__).with_name("_answers.py")
     ours, theirs = parted()

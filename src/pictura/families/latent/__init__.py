@@ -39,7 +39,9 @@ from pictura.schedulers import Plan
 __all__ = ["LatentDiffusion"]
 
 SMALL = 32_000_000  # parameters of a network that is asked many rows at once
-LITTLE = 8_000_000_000  # parameters times positions of a row that one thread answers, in 0.1 s or less
+# Parameters times positions of a row: where calling the operations takes longer than computing them, and
+# where one thread answers in 0.1 s or less.
+FAINT, LITTLE = 100_000_000, 8_000_000_000
 COMMON = {"size", "num_steps", "guidance_scale", "sampler", "schedule", "negative_prompt"}
 Reading = Generator[tuple[Ask, ...], Answers, Condition]
 
@@ -310,13 +312,15 @@ class LatentDiffusion(Training):
 
     def _dealt(self, net: str, variant: Hashable, inputs: dict[str, Tensor]) -> Tensor:
         """On a CPU rows are answered alone, so that bits never depend on the company: by a thread each where
-        there is little to do, otherwise one after the other by all threads."""
+        there is little to do, all by one where there is hardly anything, otherwise in turn by all threads."""
         some, answer = next(iter(inputs.values())), partial(self._answer, net, variant)
         if some.device.type != "cpu":
             return answer(**inputs)
         name, positions = _part_of(net), some.shape[2 if some.ndim > 2 else 1 :].numel()
-        light = positions * self._counts[name] <= LITTLE and not variant  # others keep something meanwhile
-        if light and any(map(absent, self.parts[name].parameters())):  # those come and go for one thread
+        work = positions * self._counts[name]
+        light = work <= LITTLE and not variant  # others keep something meanwhile
+        # Threads of faint rows would wait for the interpreter's lock; absent weights come and go for one.
+        if light and (work <= FAINT or any(map(absent, self.parts[name].parameters()))):
             return like_dealt(lambda: singly(answer, dealt=False, **inputs))
         return singly(answer, dealt=light, **inputs)
 
