@@ -91,6 +91,7 @@ def agreement(liking: reward.Reward, pictures: list[Any]) -> tuple[int, int]:
     return right, total
 
 
+@pytest.mark.slow
 def test_what_people_like_is_drawn_more_often_of_prompts_they_never_judged(tmp_path: Path) -> None:
     model = pictura.TextToImage.from_preset("scenes")
     folder = judged(model, PLURALS[:14], tmp_path)

@@ -226,6 +226,7 @@ def children(pid):
     return found
 
 
+@pytest.mark.slow
 def test_killed_at_random(own_server, expected):
     at_random(own_server, 3, (0.5, 4), expected)
 

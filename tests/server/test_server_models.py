@@ -47,6 +47,7 @@ def test_loaded_on_demand_named_and_listed(own_server, toys):
     assert [item["request"]["model"] for item in kept] == ["wide"]
 
 
+@pytest.mark.slow
 def test_idle_models_make_room(own_server, toys):
     """With room for nothing, the model that is not needed leaves, and comes back when it is."""
     arguments = ["--model", f"small={toys['small']}", "--model", f"wide={toys['wide']}", "--memory", "0.1"]
@@ -72,6 +73,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_tasks_with_words(own_server, to
     assert server.ended(server.submit(RED)["id"])["status"] == "done", "the other model is not concerned"
 
 
+@pytest.mark.slow
 def test_servers_of_one_history_may_offer_different_models(own_server, toys, tmp_path):
     """One that does not offer what a job asks for leaves it to others, and ends it where there are none."""
     small, wide = (own_server("--model", f"{n}={toys[n]}", folder=tmp_path / "both") for n in toys)
