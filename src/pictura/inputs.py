@@ -117,9 +117,10 @@ def complete(
     Those are a ParameterError when `strict`; so are, always, values that the model does not allow. Styles and
     choices in the prompt are put into words first, from the files of `call`; see `text.wording`.
     """
-    texts = (request.prompt, request.negative_prompt or "")
-    if wording.OPTIONS.isdisjoint(request.options) and not any("{" in t or "__" in t for t in texts):
-        return _completed(request, model, strict)
+    if not (request.options and wording.OPTIONS.intersection(request.options)):
+        text = f"{request.prompt} {request.negative_prompt}"
+        if "{" not in text and "__" not in text:
+            return _completed(request, model, strict)
     if request.seed is None and model.seeds is not None:
         request = replace(request, seed=model.defaults.get("seed", random_seed(model.seeds)))
     call = call or Call()
@@ -144,7 +145,7 @@ def _completed(request: Request, model: Model, strict: bool) -> tuple[Request, t
     if given or request.options or options or model.defaults:  # there is something to look for
         usable = family.parameters | ({"prompt"} if model.seeds is None else {"prompt", "seed"})
         usable |= set(request.options) if model.passes_on else wording.OPTIONS
-    ignored = tuple(name for name in [*given, *request.options] if name not in usable)
+    ignored = tuple([name for name in [*given, *request.options] if name not in usable])
     if ignored and strict:
         can = ", ".join(sorted(usable - _KEPT))
         message = f"model {model.name!r} cannot use {ignored[0]}; it can use {can}"
@@ -194,7 +195,8 @@ def _numbered(given: Iterator[Request], call: Call, model: Model) -> Iterator[It
             own = random_seed(model.seeds - call.num_images + 1)
         for copy in range(call.num_images):
             seed = _plus(own, copy) if call.seed is None else _plus(call.seed, index)
-            done, ignored = complete(merged.amended(seed=seed), model, strict=call.strict, call=call)
+            single = merged if seed == merged.seed else merged.amended(seed=seed)
+            done, ignored = complete(single, model, strict=call.strict, call=call)
             yield Item(index=index, request=done, ignored=ignored)
             index += 1
 
@@ -302,7 +304,10 @@ def _flat(inputs: object) -> Iterator[Request]:
         yield from _flat(inputs.as_numpy_iterator())
     elif isinstance(inputs, Iterable):
         for entry in inputs:
-            yield from _flat(entry)
+            if isinstance(entry, str):
+                yield Request(prompt=entry)
+            else:
+                yield from _flat(entry)
     else:
         message = f"prompt is {shown(inputs)}; give a text, a Request, {{'prompts': ...}} or several of these"
         raise ParameterError(message, parameter="prompt")

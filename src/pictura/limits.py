@@ -35,7 +35,7 @@ class Gate:
         if waiter is not None:
             await waiter  # one that is cancelled passes its turn on, see `_turn`
         try:
-            while (left := self._reserved()) > 0:
+            while (self._apart or self._next) and (left := self._reserved()) > 0:
                 await asyncio.sleep(left)
         except BaseException:
             self.leave()
@@ -76,7 +76,7 @@ class Gate:
             now = monotonic()
             if self._next > now:
                 return self._next - now
-            self._next = now + self._apart
+            self._next = now + self._apart if self._apart else 0.0
             return 0.0
 
 
@@ -91,9 +91,9 @@ class Circuit:
 
     def left(self) -> float:
         """Seconds until the next try is allowed; 0 where this request may go."""
+        if self._failed < self._most:
+            return 0.0
         with self._lock:
-            if self._failed < self._most:
-                return 0.0
             now = monotonic()
             if now < self._until:
                 return self._until - now
@@ -102,6 +102,8 @@ class Circuit:
 
     def told(self, alive: bool) -> None:
         """Whether a request found the service alive. A refusal is a sign of life."""
+        if alive and not self._failed:
+            return
         with self._lock:
             self._failed = 0 if alive else self._failed + 1
             if self._failed == self._most or (not alive and self._failed > self._most):

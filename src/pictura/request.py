@@ -9,8 +9,9 @@ import numbers
 import operator
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from pictura.errors import ParameterError, did_you_mean, shown
@@ -38,7 +39,8 @@ class Options(Mapping[str, Any]):
     __slots__ = ("_items",)
 
     def __init__(self, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (never changed)
-        self._items: dict[str, Any] = {key: _frozen(key, value) for key, value in _pairs(values)}
+        empty = isinstance(values, dict) and not values  # as the default of `Request.options`, below, is
+        self._items: dict[str, Any] = {} if empty else {k: _frozen(k, value) for k, value in _pairs(values)}
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
@@ -78,7 +80,7 @@ class Request:
     guidance_scale: float | None = None
     sampler: str | None = None
     schedule: str | None = None
-    options: Mapping[str, Any] = field(default_factory=Options)
+    options: Mapping[str, Any] = Options()
     model: str | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +97,8 @@ class Request:
 
         Names in `defaults` that are no field of a request go to `options`, unless already there.
         """
+        if not defaults and not (seeded and self.seed is None):
+            return self
         known = _NAMES
         given = {
             name: value for name, value in defaults.items() if name in known and getattr(self, name) is None
@@ -149,18 +153,16 @@ class Request:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def _normal(self) -> dict[str, Any]:
-        return {
+        """The fields that are set, as requests hold them."""
+        options = self.options
+        values = {
             "prompt": _text("prompt", self.prompt),
-            "negative_prompt": _optional(_text, "negative_prompt", self.negative_prompt),
-            "size": _optional_size(self.size),
-            "seed": _whole("seed", self.seed, 0, MAX_SEED, "0..2^63-1"),
-            "num_steps": _whole("num_steps", self.num_steps, 1, MAX_STEPS, f"1..{MAX_STEPS}"),
-            "guidance_scale": _finite("guidance_scale", self.guidance_scale),
-            "sampler": _optional(_name, "sampler", self.sampler),
-            "schedule": _optional(_name, "schedule", self.schedule),
-            "options": self.options if isinstance(self.options, Options) else Options(self.options),
-            "model": _optional(_text, "model", self.model),
+            "options": options if isinstance(options, Options) else Options(options),
         }
+        for name, check in _CHECKS.items():
+            if (value := getattr(self, name)) is not None:
+                values[name] = check(name, value)
+        return values
 
 
 _NAMES = frozenset(f.name for f in fields(Request)) - {"options"}
@@ -186,12 +188,8 @@ def parse_size(value: object) -> tuple[int, int]:
     return sides[0], sides[1]  # type: ignore[return-value]  # None was refused above
 
 
-def _optional_size(value: object) -> tuple[int, int] | None:
-    return None if value is None or value == "auto" else parse_size(value)
-
-
-def _optional(check: Any, name: str, value: object) -> Any:
-    return None if value is None else check(name, value)
+def _size(_: str, value: object) -> tuple[int, int] | None:
+    return None if value == "auto" else parse_size(value)
 
 
 def _text(name: str, value: object) -> str:
@@ -233,18 +231,14 @@ def _is_bool(value: object) -> bool:
     return type(value).__name__ in ("bool", "bool_")  # Python's and NumPy's
 
 
-def _whole(name: str, value: object, low: int, high: int, allowed: str) -> int | None:
-    if value is None:
-        return None
+def _whole(name: str, value: object, low: int, high: int, allowed: str) -> int:
     number = _index(value)
     if number is None or not low <= number <= high:
         raise ParameterError(f"{name} is {shown(value)}; give a whole number {allowed}", parameter=name)
     return number
 
 
-def _finite(name: str, value: object) -> float | None:
-    if value is None:
-        return None
+def _finite(name: str, value: object) -> float:
     try:
         number = float(value) if isinstance(value, numbers.Real) and not _is_bool(value) else math.nan
     except OverflowError:
@@ -289,3 +283,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+# Of the fields that may be None.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "negative_prompt": _text,
+    "size": _size,
+    "seed": partial(_whole, low=0, high=MAX_SEED, allowed="0..2^63-1"),
+    "num_steps": partial(_whole, low=1, high=MAX_STEPS, allowed=f"1..{MAX_STEPS}"),
+    "guidance_scale": _finite,
+    "sampler": _name,
+    "schedule": _name,
+    "model": _text,
+}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pictura.errors import ProviderError
 
-__all__ = ["Target", "allowed", "is_private_name", "is_public", "target_of"]
+__all__ = ["Target", "allowed", "is_private_name", "is_public", "server_of", "target_of"]
 
 
 class Target(NamedTuple):
@@ -68,6 +68,12 @@ def target_of(url: str, place: str) -> Target:
     bracketed = f"[{name}]" if ":" in name else name
     host = bracketed if port is None else f"{bracketed}:{port}"
     return Target(secure, name, port or (443 if secure else 80), path, host)
+
+
+@lru_cache(1000)
+def server_of(target: Target) -> Target:
+    """What all paths of a server have in common."""
+    return target._replace(path="")
 
 
 def is_private_name(name: str) -> bool:

@@ -1,26 +1,20 @@
-"""Bodies of answers: unpacked within limits, taken apart into events, read as pictures."""
+"""Bodies of answers: unpacked within limits, taken apart into events and members."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pictura.errors import ProviderError
 from pictura.providers._calls import Call, Flow, More, Reply
-from pictura.request import MAX_SIDE
-
-if TYPE_CHECKING:  # imported where a picture is read: finding the providers does without
-    from PIL import Image
 
 __all__ = [
     "Events",
     "Unpacked",
-    "decoded",
     "entries",
     "from_base64",
     "members",
@@ -30,7 +24,6 @@ __all__ = [
 ]
 
 _EVENT = 48 << 20  # bytes of one event; a picture of 4 megapixels in base64 stays below it
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")  # none that runs anything
 
 
 class Unpacked:
@@ -130,52 +123,6 @@ def from_base64(text: object) -> bytes:
         except (binascii.Error, ValueError):
             pass
     raise ProviderError("damaged base64 in place of a picture")
-
-
-def decoded(content: bytes) -> Image.Image:
-    """The RGB picture that a file holds, without anything else that is in it; ProviderError if it is none."""
-    from PIL import Image
-
-    try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        if max(image.size) > MAX_SIDE:
-            raise ProviderError(
-                f"a picture of {image.width}x{image.height} pixels, where at most {MAX_SIDE} a side are read",
-                again=False,
-            )
-        plain = _opaque(image)  # reads the pixels
-        plain.info.clear()
-        return plain
-    except (ProviderError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ProviderError("a picture of far more pixels than are read", again=False) from None
-    except Exception:  # PIL's readers raise whatever the damage leads to
-        words = text_of(Reply(200, {}, content)) if _kind(content) == "JSON" else ""
-        raise ProviderError(
-            f"{len(content)} bytes of {_kind(content)} in place of a picture{f': {words}' if words else ''}"
-        ) from None
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white, as viewers show it."""
-    from PIL import Image
-
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        full = image.convert("RGBA")
-        white = Image.new("RGBA", full.size, "white")
-        white.alpha_composite(full)
-        return white.convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def _kind(content: bytes) -> str:
-    start = content[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<")):
-        return "a web page"
-    if start.startswith((b"{", b"[")):
-        return "JSON"
-    return "what cannot be read"
 
 
 def members(value: object) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pictura import __version__
 from pictura.errors import ProviderError
-from pictura.providers._addresses import Target, target_of
+from pictura.providers._addresses import Target, server_of, target_of
 from pictura.providers._calls import Call
 from pictura.providers._connection import Connection, connected
 
@@ -139,7 +139,7 @@ class Pool:
         """Send a call and read the headers of its answer. ProviderError where there is none."""
         target = target_of(call.url, call.place)
         content = call.body or b""
-        key = target._replace(path="")
+        key = server_of(target)
         while True:
             connection, used = await self._connection(key, call)
             answer = Answer(self, connection, call, key)

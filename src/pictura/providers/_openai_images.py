@@ -10,7 +10,6 @@ from pictura.options import Option
 from pictura.picture import Picture, Preview
 from pictura.providers._bodies import (
     Events,
-    decoded,
     entries,
     from_base64,
     members,
@@ -19,6 +18,7 @@ from pictura.providers._bodies import (
     said,
 )
 from pictura.providers._calls import Call, Flow, Reply
+from pictura.providers._images import decoded
 from pictura.providers._sent import IMAGE, MASK, attached, idempotency_key, multipart, options_of
 from pictura.providers._service import Found, Service
 from pictura.request import Request

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -16,8 +17,9 @@ from pictura.errors import ParameterError, ProviderError
 from pictura.options import Option
 from pictura.picture import Failure, Picture
 from pictura.providers._asking import Asking
-from pictura.providers._bodies import decoded, from_base64, said
+from pictura.providers._bodies import from_base64, said
 from pictura.providers._calls import Flow, Work
+from pictura.providers._images import decoded
 from pictura.request import MAX_SEED, Request
 
 __all__ = ["Found", "Service"]
@@ -78,7 +80,7 @@ class Service(Asking):
             here = found[index].content is not None
             return not here, here and index < count, index
 
-        for index in sorted(range(len(found)), key=turn):
+        for index in sorted(range(len(found)), key=turn) if len(found) > 1 else range(len(found)):
             entry = found[index]
             try:
                 if entry.reason is not None:
@@ -102,17 +104,14 @@ class Service(Asking):
     def picture(self, request: Request, content: bytes | str, entry: Found, index: int = 0) -> Flow[Picture]:
         """The picture in a file (or its base64), with what the service said of it."""
 
-        def read() -> Image.Image:
-            return decoded(from_base64(content) if isinstance(content, str) else content)
-
         damaged = None
         try:
             if len(content) > _AWAY:
-                work = Work(read)
+                work = Work(partial(_read, content))
                 yield work
                 image = work.result
             else:
-                image = read()
+                image = _read(content)
         except ProviderError as error:
             damaged = self.error(f"answered with {error}")
         if damaged is not None:  # raised here, so that it does not carry the service's words as they came
@@ -129,8 +128,8 @@ class Service(Asking):
                 changes["size"] = image.size
             elif request.size not in (None, image.size):
                 notes.append(f"the service drew {image.width}x{image.height}")
-        filled = {name: value for name, value in entry.changes.items() if not self.holds_key(value)}
-        if filled:
+        if entry.changes:
+            filled = {name: value for name, value in entry.changes.items() if not self.holds_key(value)}
             request = replace(request, **filled)
         if changes:
             request = request.amended(**changes)
@@ -150,3 +149,7 @@ class Found:
     seed: object = None
     notes: Sequence[str] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _read(content: bytes | str) -> Image.Image:
+    return decoded(from_base64(content) if isinstance(content, str) else content)

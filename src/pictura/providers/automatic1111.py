@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 from pictura.errors import InputError, ProviderError
 from pictura.options import Option
 from pictura.picture import Picture, Preview, Step, infotext
-from pictura.providers._bodies import decoded, entries, from_base64, members, said
+from pictura.providers._bodies import entries, from_base64, members, said
 from pictura.providers._calls import Beside, Flow, Reply
+from pictura.providers._images import decoded
 from pictura.providers._sent import IMAGE, MASK, data_address, options_of
 from pictura.providers._service import Found, Service
 from pictura.request import Request

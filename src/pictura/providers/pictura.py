@@ -31,8 +31,9 @@ from pictura.errors import (
 from pictura.options import Option
 from pictura.picture import Failure, Picture, Preview, Step
 from pictura.picture.metadata import Metadata, metadata_of
-from pictura.providers._bodies import Events, decoded, entries, from_base64, members, members_of
+from pictura.providers._bodies import Events, entries, from_base64, members, members_of
 from pictura.providers._calls import Flow, Undo, Wait
+from pictura.providers._images import decoded
 from pictura.providers._sent import IMAGE, MASK, idempotency_key, options_of
 from pictura.providers._service import Found, Service
 from pictura.request import Options, Request
