@@ -249,8 +249,8 @@ class Remote:
             if not left and most == 1:
                 self._most = 1
             failed, waiting = (left + waiting, []) if refused else (left, waiting)
-            count = f"the service sent {len(group) - len(left)} pictures of {len(group)}"
             for item in failed:
+                count = f"the service sent {len(group) - len(left)} pictures of {len(group)}"
                 deliver(Failure(index=item.index, request=item.request, error=error or ProviderError(count)))
         deliver(None)
 
@@ -262,10 +262,8 @@ class Remote:
         started = perf_counter()
 
         def tell(event: Event) -> None:
-            if isinstance(event, Preview) and not previews:
-                return
             if isinstance(event, (Step, Preview)):
-                if event.index in open_items:
+                if event.index in open_items and (previews or isinstance(event, Step)):
                     deliver(replace(event, index=open_items[event.index].index))
                 return
             item = open_items.pop(event.index, None)

@@ -192,10 +192,9 @@ def _head(call: Call, target: Target, length: int) -> bytes:
         headers.setdefault("content-type", "application/json")
     if length or call.method in ("POST", "PUT", "PATCH"):
         headers["content-length"] = str(length)
-    values = "\0".join(headers.values())
-    if "\r" in values or "\n" in values:
-        raise ProviderError(f"a header for {call.place} has a line end in it; check the key", again=False)
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\r") == lines.count("\n") == len(headers):
+        raise ProviderError(f"a header for {call.place} has a line end in it; check the key", again=False)
     try:
         return f"{call.method} {target.path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
     except UnicodeEncodeError:
