@@ -7,6 +7,7 @@ import base64
 import gzip
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -379,12 +380,27 @@ def test_memory_stays_flat_whatever_is_sent(coding, driver):
     assert peak < 40 << 20
 
 
-def test_pictures_that_are_too_large_are_refused():
+def huge_png():
     huge = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x01\x00\x00\x00\x01\x00\x00\x08\x02\x00\x00\x00"
-    huge += zlib.crc32(huge[12:]).to_bytes(4, "big") + b"\x00\x00\x00\x09IDAT" + bytes(13)
+    return huge + zlib.crc32(huge[12:]).to_bytes(4, "big") + b"\x00\x00\x00\x09IDAT" + bytes(13)
+
+
+def huge_bmp():
+    head = struct.pack("<IiiHHIIiiII", 40, 1 << 16, 1 << 16, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + head
+
+
+@pytest.mark.parametrize(
+    ("huge", "words"), [(huge_png(), "65536x65536 pixels"), (huge_bmp(), "far more pixels")]
+)
+def test_pictures_that_are_too_large_are_refused(huge, words):
     with Loopback(lambda asked: {"data": [{"b64_json": base64.b64encode(huge).decode()}]}) as server:
-        with pytest.raises(ProviderError, match="far more pixels"):
+        tracemalloc.start()
+        with pytest.raises(ProviderError, match=words):
             model(server).generate("a cat")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 40 << 20
 
 
 def test_the_key_never_goes_to_another_host():

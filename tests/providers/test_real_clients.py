@@ -13,8 +13,8 @@ from standins import STANDINS
 from loopback import SECRET, Loopback, b64, png
 from pictura import TextToImage
 from pictura.providers._bodies import from_base64
-from pictura.providers._images import decoded
 from pictura.providers._calls import Call
+from pictura.providers._images import decoded
 from pictura.providers._sigv4 import signed
 
 PROMPT = "a cat — é 猫"
