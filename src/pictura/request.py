@@ -45,10 +45,11 @@ class Options(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object) -> bool:  # the mapping's own would raise and catch an error
         return key in self._items
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, or `default` where there is none."""
         return self._items.get(key, default)
 
     def __iter__(self) -> Iterator[str]:
