@@ -13,14 +13,14 @@ from PIL import Image
 from pictura import Picture, Request
 
 
-def toy_preset(folder: Path) -> Path:
+def toy_preset(folder: Path, width: int = 16) -> Path:
     """The toy family with random weights, as a preset folder."""
     import torch
 
     from pictura import TextToImage
 
     torch.manual_seed(3)
-    model = TextToImage.from_preset("toy", load_weights=False)
+    model = TextToImage.from_preset("toy", load_weights=False, width=width)
     for parameter in model.backbone.parameters():
         torch.nn.init.normal_(parameter, 0, 0.1)
     model.save_to_preset(folder)

@@ -22,6 +22,7 @@ from pictura.errors import EngineError, ParameterError
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
 SOURCE = Path(batch.__file__).parents[2]
+DEADLY = 17  # width of a model that kills the cluster's processes that load it
 TOY = Path(__file__).parents[1] / "toy"
 PATHS = os.pathsep.join(map(str, [SOURCE, TOY]))
 SETTINGS: dict[str, Any] = {"seed": 3, "num_steps": 2, "batch_size": 4}
@@ -36,11 +37,13 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     before, os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH"), PATHS
+    os.environ["TOY_DEADLY_WIDTH"] = str(DEADLY)
     nodes = {"object_store_memory": 80 << 20, "include_dashboard": False}
     times = (("initial_delay", 0), ("period", 300), ("timeout", 900))  # of noticing that a node is lost
     quickly = {f"health_check_{name}_ms": at for name, at in times}
     head = {"num_cpus": 2, "_system_config": quickly, **nodes}
     cluster = Cluster(initialize_head=True, head_node_args=head)
+    del os.environ["TOY_DEADLY_WIDTH"]
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
     ray.shutdown()
@@ -155,6 +158,15 @@ def test_an_actor_whose_model_is_another_ends_the_run(cluster: Any, place: Path,
     with pytest.raises(EngineError, match="has other weights on an actor's node"):
         for _ in steps:
             pass
+
+
+@pytest.mark.slow
+def test_a_model_that_kills_its_actors_ends_the_run(cluster: Any, place: Path, tmp_path: Path) -> None:
+    given = {"model": str(toy_preset(tmp_path / "deadly", DEADLY)), **SETTINGS}
+    with pytest.raises(EngineError, match="died 3 times while it loaded model"):
+        batch.run(place / "prompts.txt", tmp_path / "out", engine="ray", actors=2, **given)
+    report = batch.run(place / "prompts.txt", tmp_path / "out", **given)  # where there is memory for it
+    assert (report.kept, report.failed) == (72, 0)
 
 
 def test_what_cannot_work_is_told(cluster: Any, place: Path, tmp_path: Path) -> None:

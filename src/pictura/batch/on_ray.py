@@ -4,9 +4,10 @@ Actors hold nothing but a model: they are given items and give back pictures, an
 files and the ledger. So whatever dies, the ledger is right: Ray Data gives the items of a dead actor to
 another one, and a driver that is started again goes on like any other run.
 
-Ray Data tries a call whose actor died again without end, and with it every item of that call. So actors
-count at a `Tally` what they begin: a group that an actor has died over is drawn one item at a time, and an
-item that several actors died over fails by itself.
+Ray Data tries a call whose actor died again without end, and with it every item of that call; an actor that
+dies as it loads its model is started again without end too. So actors count at a `Tally` what they begin: a
+group that an actor has died over is drawn one item at a time, an item that several actors died over fails by
+itself, and an actor that died several times over its model ends the run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pictura.errors import EngineError, InputError, ParameterError, PicturaError
 __all__ = ["draw"]
 
 AHEAD = 2  # calls that wait at an actor, the one it works on among them
-DEATHS = 3  # of actors over one item, until it is given up
+DEATHS = 3  # of actors over one item, or of one actor over its model, until it is given up
 STORE = 256 << 20  # bytes of the object store of a cluster of our own: some thousand pictures in flight
 PATIENCE = 300  # seconds until there must be room for an actor
 WAVE = 5000  # items for each actor between two loadings of its model, which so cost a hundredth or less
@@ -63,10 +64,14 @@ class Drawer:
         with suppress(OSError):  # where the driver's folder is there, relative names mean the same
             os.chdir(folder)
         self._plan, self._judge, self._window, self._tally = plan, judge, window, tally
-        self._unable: PicturaError | None = (
-            None  # Ray would try for ever what fails here, and say so each time
-        )
+        self._unable: PicturaError | None = None  # Ray would try for ever what fails here
+        name = f"actor {_own_id()}"
         try:
+            if (died := self._begin(name) - 1) >= DEATHS:
+                raise EngineError(
+                    f"an actor died {died} times while it loaded model {plan.model!r}; see that there is "
+                    "memory for it on every node"
+                )
             self._model = TextToImage.from_preset(preset)
             if self._model.digest != plan.model_digest:
                 raise EngineError(
@@ -75,6 +80,8 @@ class Drawer:
                 )
         except PicturaError as error:
             self._unable = error
+        else:
+            tally.end.remote(name)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Every candidate of every item, with a verdict where one is wanted; or why the actor cannot work."""
@@ -194,6 +201,13 @@ def _drawn(drawings: Any) -> Iterator[Drawn]:
     except Exception as error:
         told = str(error).strip().splitlines() or [type(error).__name__]
         raise EngineError(f"the actors cannot work: {shown(told[-1], 200)}") from error
+
+
+def _own_id() -> str:
+    """Of the actor that this runs in; the same after Ray has started it again."""
+    import ray
+
+    return str(ray.get_runtime_context().get_actor_id())
 
 
 def _single(item: Item) -> Item:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import zlib
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -50,6 +52,8 @@ class Toy:
     def __init__(self, width: int = 32) -> None:
         if type(width) is not int or not 1 <= width <= 2**40:
             raise PresetError(f"toy: width is {width!r}; give a whole number above 0")
+        if str(width) == os.environ.get("TOY_DEADLY_WIDTH"):  # what a process gets that wants too much memory
+            os.kill(os.getpid(), signal.SIGKILL)
         self.width = width
         self.text = nn.Embedding(WORDS, width)
         self.denoiser = Denoiser(width)
