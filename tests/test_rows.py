@@ -137,3 +137,22 @@ def test_a_thread_that_starts_while_another_computes_has_all_threads(threads):
         assert computed.wait(10)
     thread.join(10)
     assert seen == [1, 4, 4] and torch.get_num_threads() == 4
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN")
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_thread_that_begins_with_onednn_has_no_threads_of_its_own():
+    """They would be too many for the cores, and a row would be computed by several the first time."""
+    program = """
+import os, torch
+from pictura.nn.rows import deal
+torch.set_num_threads(4)
+x, weight = torch.ones(512, 640), torch.ones(640, 640)
+here = len(os.listdir("/proc/self/task"))
+with torch.no_grad():
+    deal(lambda _: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""), range(64))
+raise SystemExit(len(os.listdir("/proc/self/task")) - here)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, env=environment, check=False)
+    assert 1 <= done.returncode <= 4
