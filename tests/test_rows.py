@@ -139,7 +139,7 @@ def test_a_thread_that_starts_while_another_computes_has_all_threads(threads):
     assert seen == [1, 4, 4] and torch.get_num_threads() == 4
 
 
-@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN")
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch has no oneDNN")
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_a_thread_that_begins_with_onednn_has_no_threads_of_its_own():
     """They would be too many for the cores, and a row would be computed by several the first time."""

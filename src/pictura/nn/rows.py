@@ -22,9 +22,9 @@ _before_fork = 1  # in a forked process, its parent's number of threads
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # A new thread learns how many torch may use, which is one now, when it asks or computes with torch itself.
-    # oneDNN does not ask: a thread that begins with it gets OpenMP threads of its own, in all more than there
-    # are cores, and OpenMP then lets all of the process sleep between any two operations.
+    # A new thread learns how many torch may use, which is one now, when it asks or computes by torch itself.
+    # oneDNN does not ask: a thread that begins with it gets OpenMP threads of its own. In all these are more
+    # than there are cores, and OpenMP then lets the whole process sleep between any two operations.
     return ThreadPoolExecutor(threads, "rows", initializer=torch.get_num_threads)
 
 
